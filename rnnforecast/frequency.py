@@ -1,0 +1,182 @@
+"""The regular grid under a series: timestamps to whole steps and back.
+
+Everything after the frame counts in *ordinals*: int64, one per step, the same for every series of a
+pipeline, so that a series is (first ordinal, values) and a gap is a missing ordinal.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+import polars as pl
+
+SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+MONTHS: Final = {"mo": 1, "q": 3, "y": 12}
+YEAR_SECONDS: Final = 365.2425 * 86_400
+BUSINESS_DAYS_PER_YEAR: Final = 365.2425 * 5 / 7
+EPOCH_MONDAY: Final = 4  # 1970-01-05 was a Monday: days from the epoch to it
+MICROSECONDS: Final = 1_000_000
+
+PATTERN = re.compile(r"(?:(\d+)\s*)?(s|m|h|d|w|mo|q|y|bd|i)")
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """One step of the grid: `1h`, `15m`, `1d`, `1w`, `1mo`, `1q`, `1y`, `1bd` (Monday to Friday), or `1i` (integers).
+
+    `phase` is what is left after dividing by the step: microseconds for fixed steps and business days,
+    microseconds from the start of the month for months, integer units for integers.
+    """
+
+    every: int
+    unit: str
+    phase: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> "Frequency":
+        """Read `15m`, `1h`, `1bd`, ...; raises ValueError that lists the units."""
+        match = PATTERN.fullmatch(text.strip())
+        every = int(match[1] or 1) if match else 0
+        if match is None or every < 1 or (match[2] == "bd" and every != 1):
+            raise ValueError(
+                f"frequency: expected a count and a unit (s, m, h, d, w, mo, q, y, bd, i), such as '15m', '1h' or "
+                f"'1bd' (Monday to Friday); found {text!r}"
+            )
+        return cls(every=every, unit=match[2])
+
+    def __str__(self) -> str:
+        return f"{self.every}{self.unit}"
+
+    @property
+    def is_integer(self) -> bool:
+        return self.unit == "i"
+
+    @property
+    def _step(self) -> int:
+        """The step in the units that ordinals are counted in."""
+        if self.unit in SECONDS:
+            return self.every * SECONDS[self.unit] * MICROSECONDS
+        return self.every * MONTHS.get(self.unit, 1)
+
+    def anchored(self, timestamps: pl.Series) -> "Frequency":
+        """The same step with the phase at which most of `timestamps` stand."""
+        if len(timestamps) == 0:
+            return self
+        phases = timestamps.to_frame("t").select(self._phase_of(pl.col("t")).alias("phase"))
+        return replace(self, phase=int(phases["phase"].mode().sort()[0]))
+
+    def _phase_of(self, column: pl.Expr) -> pl.Expr:
+        if self.is_integer:
+            return column.cast(pl.Int64) % self.every
+        if self.unit in SECONDS:
+            return column.dt.epoch("us") % self._step
+        if self.unit == "bd":
+            return column.dt.epoch("us") % (86_400 * MICROSECONDS)
+        return column.dt.epoch("us") - column.dt.month_start().dt.truncate("1d").dt.epoch("us")
+
+    def ordinal(self, column: str) -> pl.Expr:
+        """Timestamps to ordinals: the step that each falls in (a late reading counts to the step before it)."""
+        time = pl.col(column)
+        if self.is_integer:
+            return (time.cast(pl.Int64) - self.phase) // self.every
+        micros = time.dt.epoch("us") - (0 if self.unit in MONTHS else self.phase)
+        if self.unit in SECONDS:
+            return micros // self._step
+        if self.unit == "bd":
+            days = micros // (86_400 * MICROSECONDS) - EPOCH_MONDAY
+            return days // 7 * 5 + (days % 7).clip(upper_bound=4)  # a weekend reading falls in Friday's step
+        month = time.dt.year().cast(pl.Int64) * 12 + time.dt.month().cast(pl.Int64) - 1
+        return month // self._step
+
+    def timestamp(self, column: str, dtype: pl.DataType) -> pl.Expr:
+        """Ordinals back to timestamps of `dtype` (a datetime, or an integer)."""
+        ordinal = pl.col(column)
+        if self.is_integer:
+            return (ordinal * self.every + self.phase).cast(dtype)
+        if self.unit in SECONDS:
+            micros = ordinal * self._step + self.phase
+        elif self.unit == "bd":
+            days = ordinal // 5 * 7 + ordinal % 5 + EPOCH_MONDAY
+            micros = days * (86_400 * MICROSECONDS) + self.phase
+        else:
+            months = ordinal * self._step
+            first = pl.datetime(months // 12, months % 12 + 1, 1).dt.epoch("us")
+            length = pl.datetime(months // 12, months % 12 + 1, 1).dt.days_in_month().cast(pl.Int64)
+            # A month-end phase (the 31st) stays inside shorter months.
+            micros = first + pl.min_horizontal(
+                pl.lit(self.phase, dtype=pl.Int64), (length - 1) * 86_400 * MICROSECONDS
+            )
+        zone = getattr(dtype, "time_zone", None)
+        stamped = micros.cast(pl.Datetime("us"))
+        stamped = stamped.dt.replace_time_zone(zone) if zone in (None, "UTC") else stamped.dt.replace_time_zone("UTC")
+        return stamped.cast(dtype)
+
+    def on_grid(self, column: str) -> pl.Expr:
+        """True where a timestamp stands exactly on the grid (for months: anywhere in the month)."""
+        if self.unit in MONTHS:
+            return pl.lit(True)
+        exact = self._phase_of(pl.col(column)) == self.phase
+        return exact & (pl.col(column).dt.weekday() <= 5) if self.unit == "bd" else exact
+
+    def calendar_periods(self) -> tuple[tuple[str, float], ...]:
+        """Calendar cycles longer than two steps, as (name, length in steps)."""
+        if self.is_integer:
+            return ()
+        if self.unit == "bd":
+            return (("week", 5.0), ("year", BUSINESS_DAYS_PER_YEAR))
+        if self.unit in MONTHS:
+            return (("year", 12 / self._step),) if self._step <= 6 else ()
+        step = self._step / MICROSECONDS
+        cycles = (("day", 86_400.0), ("week", 604_800.0), ("year", YEAR_SECONDS))
+        return tuple((name, length / step) for name, length in cycles if length / step > 2)
+
+    def season_lengths(self) -> tuple[int, ...]:
+        """The seasons that data of this step usually has, in steps, shortest first."""
+        if self.is_integer:
+            return (1,)
+        if self.unit == "bd":
+            return (5,)
+        wanted = [round(length) for name, length in self.calendar_periods() if name != "year"]
+        if not wanted:
+            wanted = [round(length) for name, length in self.calendar_periods()]
+        return tuple(wanted) or (1,)
+
+
+def infer(timestamps: pl.Series, series_ids: pl.Series) -> Frequency:
+    """The step that most neighbouring timestamps of a series are apart, anchored to their phase.
+
+    Raises ValueError where no series has two different timestamps.
+    """
+    times = pl.DataFrame({"s": series_ids, "t": timestamps}).drop_nulls().unique().sort("s", "t")
+    steps = (
+        times.select((pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)).over("s").alias("d"), "t")
+        .filter(pl.col("d") > 0)
+    )
+    if steps.is_empty():
+        raise ValueError("frequency: no series has two different timestamps; set `frequency:` in the pipeline file")
+    counts = steps["d"].value_counts(sort=True)
+    common = int(counts.filter(pl.col("count") == counts["count"].max())["d"].min())  # type: ignore[arg-type]
+    if timestamps.dtype.is_integer():
+        return Frequency(every=common, unit="i").anchored(times["t"])
+    return _named(common // _per_second(timestamps.dtype), times).anchored(times["t"])
+
+
+def _per_second(dtype: pl.DataType) -> int:
+    return {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[getattr(dtype, "time_unit", "us")]
+
+
+def _named(seconds: int, times: pl.DataFrame) -> Frequency:
+    """The commonest step in seconds as a frequency with a calendar name."""
+    days = seconds / 86_400
+    for low, high, unit in ((28, 31, "mo"), (89, 92, "q"), (365, 366, "y")):
+        if low <= days <= high:
+            return Frequency(every=1, unit=unit)
+    if days == 1 and times.select((pl.col("t").dt.weekday() > 5).mean()).item() < 0.01 and len(times) > 10:
+        return Frequency(every=1, unit="bd")
+    for unit in ("w", "d", "h", "m", "s"):
+        if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:
+            return Frequency(every=seconds // SECONDS[unit], unit=unit)
+    raise ValueError(
+        "frequency: readings are less than a second apart; give integer steps as timestamps, "
+        "or set `frequency: 1s` with `resample: mean`"
+    )
