@@ -1,0 +1,81 @@
+"""Rolling origin over the test span for anything that can forecast, and the leaderboard that comes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+
+from rnnforecast.columns import MODEL, SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.fitted import FittedModel
+from rnnforecast.metrics import METRICS, overall, per_series
+from rnnforecast.panel import Cutoffs, Panel
+
+REFERENCE = "seasonal_naive"  # what skill is counted against
+LEADERBOARD = (MODEL, "skill", *METRICS, "seconds")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One model's forecasts at the common cutoffs: a forecast frame with the actual `target`."""
+
+    label: str
+    scored: pl.DataFrame
+    seconds: float = 0.0  # of training
+
+
+def run(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, label: str, seconds: float = 0.0) -> Result:
+    """Forecast at every cutoff and put the actual values beside it."""
+    return Result(label, with_actuals(model.forecast_at(panel, cutoffs), panel), seconds)
+
+
+def long_frame(panel: Panel, end: torch.Tensor | None = None) -> pl.DataFrame:
+    """A panel back as a long frame on its full grid, gaps as nulls; `end` [S]: only the steps before it."""
+    stop = panel.lengths if end is None else end
+    series = torch.repeat_interleave(torch.arange(len(panel)), panel.offsets.diff())
+    place = torch.arange(len(panel.values)) - panel.offsets[series]
+    kept = torch.nonzero(place < stop[series])[:, 0]
+    values = panel.values[kept].double().masked_fill(~panel.mask[kept], torch.nan)
+    names = pl.Series(panel.series_ids)
+    return pl.DataFrame(
+        {
+            SERIES_ID: names.gather(series[kept].numpy()),
+            TIMESTAMP: panel.stamps(panel.starts[series[kept]] + place[kept]),
+            TARGET: pl.Series(values.numpy()).fill_nan(None),
+        }
+    )
+
+
+def with_actuals(forecasts: pl.DataFrame, panel: Panel) -> pl.DataFrame:
+    """A forecast frame with the actual value of each row as `target`, null where there is no reading."""
+    actual = long_frame(panel).drop_nulls(TARGET)
+    return forecasts.join(actual, on=[SERIES_ID, TIMESTAMP], how="left", maintain_order="left")
+
+
+def by_series(results: Sequence[Result], history: pl.DataFrame, *, season_length: int) -> pl.DataFrame:
+    """Metrics of each model on each series: model, series_id, mase, wql, ..."""
+    return pl.concat(
+        [
+            per_series(result.scored, history, season_length=season_length).select(
+                pl.lit(result.label).alias(MODEL), pl.all()
+            )
+            for result in results
+        ]
+    )
+
+
+def leaderboard(results: Sequence[Result], series: pl.DataFrame, *, metric: str) -> pl.DataFrame:
+    """All models, best first by `metric`: model, skill, mase, wql, mae, rmse, smape, coverage, seconds.
+
+    skill = 1 - metric / metric of the seasonal naive: 0.3 is 30 % better than repeating the last season.
+    """
+    rows = [
+        {MODEL: result.label, **overall(result.scored, series.filter(pl.col(MODEL) == result.label))}
+        | {"seconds": result.seconds}
+        for result in results
+    ]
+    table = pl.DataFrame(rows, schema_overrides=dict.fromkeys(METRICS, pl.Float64))
+    reference = table.filter(pl.col(MODEL) == REFERENCE)[metric]
+    unit = reference[0] if len(reference) else None
+    table = table.with_columns(skill=1 - pl.col(metric) / pl.lit(unit, dtype=pl.Float64))
+    return table.select(LEADERBOARD).sort(metric, nulls_last=True, maintain_order=True)

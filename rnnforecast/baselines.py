@@ -1,0 +1,92 @@
+"""The forecasts that a network must beat: naive, seasonal naive, AutoETS, AutoTheta, behind the same interface."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from statsforecast.models import AutoETS, AutoTheta, Naive, SeasonalNaive
+
+from rnnforecast.config import Candidate
+from rnnforecast.fitted import forecast_frame, read_settings, write_settings
+from rnnforecast.panel import Cutoffs, Panel
+from rnnforecast.task import Task
+
+# Each refits at every cutoff; a thousand steps of history hold all that these models can use, and keep ETS quick.
+HISTORY = 1_000
+FEWEST_READINGS = 3
+
+BUILDERS: dict[str, Callable[[int], Any]] = {
+    "naive": lambda season: Naive(),
+    "seasonal_naive": lambda season: SeasonalNaive(season),
+    "auto_ets": lambda season: AutoETS(season_length=season),
+    "auto_theta": lambda season: AutoTheta(season_length=season),
+}
+
+
+class BaselineModel:
+    """A classical model; nothing is stored but its name, each cutoff is fitted on the history before it."""
+
+    def __init__(self, task: Task, candidate: Candidate) -> None:
+        self.task, self.candidate = task, candidate
+
+    def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
+        """A forecast frame from each cutoff; see `FittedModel`."""
+        horizon, levels = self.task.horizon, self.task.quantile_levels
+        means = np.zeros((len(cutoffs), horizon))
+        found = np.zeros((len(cutoffs), horizon, len(levels)))
+        for row, (series, position) in enumerate(zip(cutoffs.series, cutoffs.position, strict=True)):
+            history = _history(panel, int(series), int(position))
+            means[row], found[row] = self._fit_and_forecast(history)
+        return forecast_frame(panel, cutoffs, means, found, levels=levels)
+
+    def _fit_and_forecast(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean [H] and quantiles [H, Q] after `history`; one that cannot be fitted repeats the last value."""
+        levels = self.task.quantile_levels
+        central = sorted({round(100 * abs(1 - 2 * level), 6) for level in levels} - {0.0})
+        season = self.task.season_length if len(history) >= 2 * self.task.season_length else 1
+        name = self.candidate.model if len(history) >= FEWEST_READINGS and np.ptp(history) > 0 else "naive"
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                out = BUILDERS[name](season).forecast(history, h=self.task.horizon, level=central or None)
+            except Exception:  # statsforecast's optimisers raise many kinds on degenerate series
+                out = Naive().forecast(history, h=self.task.horizon, level=central or None)
+        if not all(np.isfinite(values).all() for values in out.values()):
+            mean = np.full(self.task.horizon, history[-1])
+            return mean, np.repeat(mean[:, None], len(levels), axis=1)
+        return out["mean"], np.stack([_quantile(out, level) for level in levels], axis=1)
+
+    def save(self, folder: Path) -> None:
+        """A baseline is its name and task: one JSON file."""
+        write_settings(folder, self.task, self.candidate)
+
+    @classmethod
+    def load(cls, folder: Path) -> "BaselineModel":
+        task, candidate, _ = read_settings(folder)
+        return cls(task, candidate)
+
+
+def _history(panel: Panel, series: int, position: int) -> np.ndarray:
+    """The readings of a series up to a cutoff, gaps filled straight between their edges; at most HISTORY of them."""
+    start = int(panel.offsets[series])
+    first = max(0, position + 1 - HISTORY)
+    values = panel.values[start + first : start + position + 1].double().numpy()
+    mask = panel.mask[start + first : start + position + 1].numpy()
+    places = np.arange(len(values))
+    if not mask.any():  # a gap longer than HISTORY: the last reading before it is all there is
+        earlier = np.flatnonzero(panel.mask[start : start + position + 1].numpy())
+        return panel.values[start + earlier[-1:]].double().numpy()
+    return np.ascontiguousarray(np.interp(places, places[mask], values[mask]))
+
+
+def _quantile(out: dict[str, np.ndarray], level: float) -> np.ndarray:
+    """The quantile of a symmetric interval: 0.1 is the lower end of the central 80 %."""
+    if abs(level - 0.5) < 1e-9:
+        return out["mean"]
+    central = round(100 * abs(1 - 2 * level), 6)
+    side = "lo" if level < 0.5 else "hi"
+    named = {float(key.split("-", 1)[1]): key for key in out if key.startswith(side)}
+    return out[named[central]]

@@ -1,0 +1,73 @@
+"""What every fitted model is, network or baseline: something that forecasts from any cutoff of a panel."""
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from rnnforecast.columns import CUTOFF, MEAN, SERIES_ID, STEP, TIMESTAMP, quantile
+from rnnforecast.config import Candidate
+from rnnforecast.panel import Cutoffs, Panel
+from rnnforecast.task import Task
+
+SETTINGS = "config.json"
+
+
+class FittedModel(Protocol):
+    """A model ready to forecast, and to be stored without pickle."""
+
+    task: Task
+    candidate: Candidate
+
+    def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
+        """A forecast frame from each cutoff, seeing nothing after it."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the model into `folder` (made if absent): config.json, and weights where there are any."""
+        ...
+
+
+def write_settings(folder: Path, task: Task, candidate: Candidate, **more: Any) -> None:
+    """The part of a stored model that every kind has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"task": task.to_dict(), "candidate": candidate.model_dump(), **more}
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> tuple[Task, Candidate, dict[str, Any]]:
+    """Task, candidate and whatever else `write_settings` was given."""
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    task, candidate = Task.from_dict(settings.pop("task")), Candidate(**settings.pop("candidate"))
+    return task, candidate, settings
+
+
+def forecast_frame(
+    panel: Panel, cutoffs: Cutoffs, means: np.ndarray, quantiles: np.ndarray, *, levels: tuple[float, ...]
+) -> pl.DataFrame:
+    """Numbers as a forecast frame, one row per cutoff and step, in the order of the cutoffs.
+
+    means [M, H], quantiles [M, H, Q]; columns series_id, cutoff, timestamp, step, mean, q0.1, ...
+    """
+    horizon = means.shape[1]
+    steps = torch.arange(1, horizon + 1)
+    origin = panel.starts[cutoffs.series] + cutoffs.position  # [M] ordinals
+    names = np.array(panel.series_ids, dtype=object)[cutoffs.series.numpy()]
+    columns: dict[str, Any] = {
+        SERIES_ID: pl.Series(np.repeat(names, horizon), dtype=pl.String),
+        CUTOFF: panel.stamps(_repeat(origin, horizon)),
+        TIMESTAMP: panel.stamps(origin[:, None] + steps),
+        STEP: pl.Series(steps.repeat(len(cutoffs)).numpy(), dtype=pl.Int32),
+        MEAN: means.reshape(-1).astype(np.float64),
+    }
+    for index, level in enumerate(levels):
+        columns[quantile(level)] = quantiles[:, :, index].reshape(-1).astype(np.float64)
+    return pl.DataFrame(columns)
+
+
+def _repeat(values: Tensor, times: int) -> Tensor:
+    return values[:, None].expand(-1, times)

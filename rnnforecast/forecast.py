@@ -1,0 +1,65 @@
+"""Forecasts from a fitted model: one function for networks and baselines, for every series' newest reading."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from rnnforecast.baselines import BaselineModel
+from rnnforecast.columns import STEP, quantile, quantiles
+from rnnforecast.fitted import FittedModel, read_settings
+from rnnforecast.panel import Panel
+from rnnforecast.recurrent import RecurrentModel
+
+
+class ForecastError(ValueError):
+    """A forecast that cannot be made as asked; the message says what can."""
+
+
+def load_model(folder: Path) -> FittedModel:
+    """A stored model, whatever its kind."""
+    _, candidate, _ = read_settings(folder)
+    return RecurrentModel.load(folder) if candidate.is_network else BaselineModel.load(folder)
+
+
+def forecast(
+    model: FittedModel,
+    data: pl.DataFrame | Panel,
+    *,
+    horizon: int | None = None,
+    quantile_levels: Sequence[float] | None = None,
+) -> pl.DataFrame:
+    """Forecast every series from its last reading: a long forecast frame with mean and quantiles.
+
+    `horizon` and `quantile_levels` may ask for less than the model was trained for. Raises FrameError on a frame
+    that cannot be read, ForecastError on more than the model can give.
+    """
+    task = model.task
+    steps = task.horizon if horizon is None else horizon
+    levels = task.quantile_levels if quantile_levels is None else tuple(quantile_levels)
+    if not 1 <= steps <= task.horizon:
+        raise ForecastError(f"horizon: this model forecasts 1 to {task.horizon} steps, asked for {steps}; retrain")
+    unknown = [level for level in levels if level not in task.quantile_levels]
+    if unknown:
+        raise ForecastError(f"quantile_levels: trained for {list(task.quantile_levels)}, asked for {unknown}; retrain")
+    panel = data if isinstance(data, Panel) else task.panel(data)
+    require_known(panel, task.horizon)
+    frame = model.forecast_at(panel, panel.last).filter(pl.col(STEP) <= steps)
+    return frame.drop([quantile(level) for level in task.quantile_levels if level not in levels]).select(
+        pl.exclude(quantiles(levels)), *quantiles(levels)
+    )
+
+
+def require_known(panel: Panel, horizon: int) -> None:
+    """Refuse a panel whose known covariates do not reach over the horizon. Raises ForecastError."""
+    if panel.known.shape[1] == 0:
+        return
+    stops = panel.offsets[1:] - panel.offsets[:-1]
+    short = (stops < panel.lengths + horizon).nonzero()[:, 0].tolist()
+    if short:
+        series = short[0]
+        have = int(stops[series] - panel.lengths[series])
+        raise ForecastError(
+            f"series {panel.series_ids[series]!r}: known covariates reach {have} of {horizon} steps beyond its last "
+            f"reading ({len(short)} series in all); add rows for those steps with the target left empty"
+        )

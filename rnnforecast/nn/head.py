@@ -1,0 +1,30 @@
+"""From raw outputs to quantiles that cannot cross."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def quantiles(raw: Tensor, median: int) -> Tensor:
+    """Raw outputs [..., Q] to ascending quantiles [..., Q]: the median is free, the others lie positive steps away."""
+    steps = F.softplus(raw)
+    centre = raw[..., median : median + 1]
+    above = centre + steps[..., median + 1 :].cumsum(dim=-1)
+    below = centre - steps[..., :median].flip(-1).cumsum(dim=-1).flip(-1)
+    return torch.cat([below, centre, above], dim=-1)
+
+
+def pinball(forecast: Tensor, actual: Tensor, levels: Tensor) -> Tensor:
+    """Quantile loss (Koenker and Bassett 1978), twice, so that the median's is the absolute error.
+
+    forecast [..., Q], actual [...], levels [Q]; returns [..., Q].
+    """
+    miss = actual[..., None] - forecast
+    return 2 * torch.maximum(levels * miss, (levels - 1) * miss)
+
+
+def mean_weights(levels: tuple[float, ...]) -> list[float]:
+    """Weights [Q] with which quantiles add up to a mean: the quantile function, straight between the levels and
+    flat beyond the outermost ones, integrated over (0, 1)."""
+    edges = [0.0, *((low + high) / 2 for low, high in zip(levels[:-1], levels[1:], strict=True)), 1.0]
+    return [high - low for low, high in zip(edges[:-1], edges[1:], strict=True)]

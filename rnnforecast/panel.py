@@ -1,0 +1,126 @@
+"""From the long frame to tensors: every series end to end in one array, no padding, no copy per window.
+
+Shapes: N all steps of all series, S series, P past (and static) covariates, K known covariates, M cutoffs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from rnnforecast.columns import ORDINAL, SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.frame import FrameError, normalise, validate
+from rnnforecast.frequency import Frequency
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Places where a forecast is made: series [M] and the position in the series of the last step seen [M]."""
+
+    series: Tensor
+    position: Tensor
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Ragged series on one grid: step i of series s is row `offsets[s] + i`, its ordinal `starts[s] + i`."""
+
+    series_ids: tuple[str, ...]
+    frequency: Frequency
+    dtype: pl.DataType  # of the timestamps
+    offsets: Tensor  # [S + 1] int64
+    starts: Tensor  # [S] int64, ordinals
+    values: Tensor  # [N] float32, 0 where there is no reading
+    mask: Tensor  # [N] bool, True where there is one
+    past: Tensor  # [N, P] float32, NaN where missing
+    known: Tensor  # [N, K] float32, NaN where missing
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        frequency: Frequency | str = "auto",
+        *,
+        past: Sequence[str] = (),
+        known: Sequence[str] = (),
+        resample: str = "none",
+    ) -> "Panel":
+        """Check a long frame and lay it out; every series starts at its first reading.
+
+        Rows after a series' last reading are kept (they carry known covariates). Raises FrameError.
+        """
+        validate(frame, covariates=(*past, *known))
+        frame, step = normalise(frame, frequency, covariates=(*past, *known), resample=resample)
+        read = pl.col(ORDINAL).filter(pl.col(TARGET).is_not_null())
+        spans = frame.group_by(SERIES_ID).agg(start=read.min(), stop=pl.col(ORDINAL).max() + 1).sort(SERIES_ID)
+        empty = spans.filter(pl.col("start").is_null())[SERIES_ID].to_list()
+        spans = spans.drop_nulls("start")
+        if spans.is_empty():
+            raise FrameError(f"series {empty[:5]}: every target is missing; check `null_values` and the target column")
+        lengths = (spans["stop"] - spans["start"]).to_torch()
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        spans = spans.with_columns(base=pl.Series(offsets[:-1].numpy()) - pl.col("start"))
+        rows = frame.join(spans, on=SERIES_ID, how="inner").filter(pl.col(ORDINAL) >= pl.col("start"))
+        place = rows.select(pl.col("base") + pl.col(ORDINAL)).to_series().to_torch()
+        total = int(offsets[-1])
+        target = _scatter(rows, [TARGET], place, total)[:, 0]
+        return cls(
+            series_ids=tuple(spans[SERIES_ID]),
+            frequency=step,
+            dtype=rows[TIMESTAMP].dtype,
+            offsets=offsets,
+            starts=spans["start"].to_torch(),
+            values=target.nan_to_num(0.0),
+            mask=~target.isnan(),
+            past=_scatter(rows, past, place, total),
+            known=_scatter(rows, known, place, total),
+        )
+
+    def __len__(self) -> int:
+        return len(self.series_ids)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Steps from the first to the last reading of each series, [S]."""
+        last = torch.zeros(len(self), dtype=torch.int64)
+        rows = torch.arange(len(self.mask)) + 1
+        series = torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
+        last.scatter_reduce_(0, series, torch.where(self.mask, rows - self.offsets[series], 0), "amax")
+        return last
+
+    @property
+    def last(self) -> Cutoffs:
+        """The newest cutoff of every series: its last reading."""
+        return Cutoffs(torch.arange(len(self)), self.lengths - 1)
+
+    def gather(self, rows: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and mask at `rows`, nothing read where not `valid`."""
+        rows = rows.clamp(0, len(self.values) - 1)
+        mask = self.mask[rows] & valid
+        return torch.where(mask, self.values[rows], 0.0), mask
+
+    def to(self, device: torch.device | str) -> "Panel":
+        """The same panel with its tensors on `device`."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved.pop("lengths", None)
+        kept = {"series_ids": self.series_ids, "frequency": self.frequency, "dtype": self.dtype}
+        return Panel(**kept, **moved)
+
+    def stamps(self, ordinals: Tensor) -> pl.Series:
+        """Ordinals [any] to timestamps, flat."""
+        frame = pl.DataFrame({ORDINAL: ordinals.flatten().cpu().numpy()})
+        return frame.select(self.frequency.timestamp(ORDINAL, self.dtype).alias(TIMESTAMP)).to_series()
+
+
+def _scatter(rows: pl.DataFrame, columns: Sequence[str], place: Tensor, total: int) -> Tensor:
+    """Columns of `rows` at their places in an array [total, columns] of NaN."""
+    out = torch.full((total, len(columns)), torch.nan)
+    for index, name in enumerate(columns):
+        out[place, index] = rows[name].cast(pl.Float32).fill_null(torch.nan).to_torch()
+    return out
