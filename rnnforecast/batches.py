@@ -60,7 +60,9 @@ def remember(network: Network, before: Tensor, before_mask: Tensor) -> State:
     return state._replace(filled=filled[:, -network.memory :], observed=observed[:, -network.memory :])
 
 
-def segment(panel: Panel, lanes: tuple[Tensor, Tensor], end: Tensor, *, steps: int, horizon: int, memory: int) -> Segment:
+def segment(
+    panel: Panel, lanes: tuple[Tensor, Tensor], end: Tensor, *, steps: int, horizon: int, memory: int
+) -> Segment:
     """The segment of `lanes` (series [B], start [B]) that learns from steps before `end` [S] only."""
     series, start = lanes
     after, inside = _rows(panel, series, start + 1, steps + horizon)

@@ -63,7 +63,9 @@ class FileSource(Section):
     timezone: str | None = Field(None, description="Zone of stamps without one, such as Europe/Berlin; absent: UTC.")
     null_values: tuple[str, ...] = Field(NULL_VALUES, description="Texts and sentinels that mean: no reading.")
     separator: str = Field(",", description="Field separator of CSV files.")
-    rename: dict[str, str] = Field(default_factory=dict, description="Covariate columns: name in the file to name here.")
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="Covariate columns: name in the file to name here."
+    )
 
 
 class DatasetSource(Section):

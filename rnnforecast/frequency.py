@@ -103,9 +103,7 @@ class Frequency:
             first = pl.datetime(months // 12, months % 12 + 1, 1).dt.epoch("us")
             length = pl.datetime(months // 12, months % 12 + 1, 1).dt.days_in_month().cast(pl.Int64)
             # A month-end phase (the 31st) stays inside shorter months.
-            micros = first + pl.min_horizontal(
-                pl.lit(self.phase, dtype=pl.Int64), (length - 1) * 86_400 * MICROSECONDS
-            )
+            micros = first + pl.min_horizontal(pl.lit(self.phase, dtype=pl.Int64), (length - 1) * 86_400 * MICROSECONDS)
         zone = getattr(dtype, "time_zone", None)
         stamped = micros.cast(pl.Datetime("us"))
         stamped = stamped.dt.replace_time_zone(zone) if zone in (None, "UTC") else stamped.dt.replace_time_zone("UTC")
@@ -148,10 +146,9 @@ def infer(timestamps: pl.Series, series_ids: pl.Series) -> Frequency:
     Raises ValueError where no series has two different timestamps.
     """
     times = pl.DataFrame({"s": series_ids, "t": timestamps}).drop_nulls().unique().sort("s", "t")
-    steps = (
-        times.select((pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)).over("s").alias("d"), "t")
-        .filter(pl.col("d") > 0)
-    )
+    steps = times.select(
+        (pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)).over("s").alias("d"), "t"
+    ).filter(pl.col("d") > 0)
     if steps.is_empty():
         raise ValueError("frequency: no series has two different timestamps; set `frequency:` in the pipeline file")
     counts = steps["d"].value_counts(sort=True)

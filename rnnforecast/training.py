@@ -3,13 +3,14 @@
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -25,6 +26,7 @@ from rnnforecast.windows import Split
 SEGMENT_SEASONS = 3  # auto segment: so many of the longest season ...
 SEGMENT_BOUNDS = (128, 512)  # ... within these steps
 VALIDATION_LANES = 256
+SMALLEST_GAIN = 1e-4  # in spreads: what a validation must gain to count
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ def fit(
     _standardise(network, panel, parts.train_end)
     forecaster = Forecaster(network, training)
     steps = segment_length(task, parts, training)
-    with tempfile.TemporaryDirectory(prefix="rnnforecast-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="rnnforecast-") as folder, _Quiet():
         recorder = _Recorder()
-        best = ModelCheckpoint(folder, monitor="val_loss", mode="min", save_top_k=1, save_weights_only=True)
+        best = ModelCheckpoint(folder, monitor="val_loss", mode="min", save_top_k=1)
         trainer = _trainer(training, [recorder, best], progress=progress, label=candidate.label)
         resident = panel.to(trainer.strategy.root_device)
         trainer.fit(
@@ -74,9 +76,9 @@ def segment_length(task: Task, parts: Split, training: Training) -> int:
 
 
 def _trainer(training: Training, callbacks: list[Callback], *, progress: bool, label: str) -> pl.Trainer:
-    callbacks = [*callbacks, EarlyStopping("val_loss", patience=training.patience, mode="min")]
+    callbacks = [*callbacks, EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)]
     if training.ema_decay:
-        callbacks.append(EMAWeightAveraging(decay=training.ema_decay))
+        callbacks.append(WeightAveraging(avg_fn=_average(training.ema_decay)))
     if progress:
         callbacks.append(RichProgressBar(leave=True))
     return pl.Trainer(
@@ -97,9 +99,17 @@ def _trainer(training: Training, callbacks: list[Callback], *, progress: bool, l
     )
 
 
-def _segments(
-    panel: Panel, parts: Split, task: Task, training: Training, steps: int, memory: int
-) -> TrainingSegments:
+def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        steps = float(count)
+        return averaged.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return average
+
+
+def _segments(panel: Panel, parts: Split, task: Task, training: Training, steps: int, memory: int) -> TrainingSegments:
     return TrainingSegments(
         panel,
         parts.train_end,
@@ -161,7 +171,7 @@ class _Recorder(Callback):
         self.rows.append({"step": float(trainer.global_step), **found})
 
 
-class _quiet:
+class _Quiet:
     """Lightning's advertisements and hints are not for our users; its errors are."""
 
     def __enter__(self) -> None:
@@ -177,5 +187,3 @@ class _quiet:
         self.caught.__exit__(*error)
         for logger, level in zip(self.loggers, self.levels, strict=True):
             logger.setLevel(level)
-
-

@@ -38,9 +38,7 @@ class Encoder(nn.Module):
         return outputs, hidden, cell
 
 
-def step_features(
-    filled: Tensor, observed: Tensor, level: Tensor, spread: Tensor, seasons: tuple[int, ...]
-) -> Tensor:
+def step_features(filled: Tensor, observed: Tensor, level: Tensor, spread: Tensor, seasons: tuple[int, ...]) -> Tensor:
     """What the encoder sees of the target at each step: [B, T, 4 + seasons].
 
     The value, whether there was a reading, the time since the last one, the level in spreads, and for each season

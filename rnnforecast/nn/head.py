@@ -1,5 +1,7 @@
 """From raw outputs to quantiles that cannot cross."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,5 +28,5 @@ def pinball(forecast: Tensor, actual: Tensor, levels: Tensor) -> Tensor:
 def mean_weights(levels: tuple[float, ...]) -> list[float]:
     """Weights [Q] with which quantiles add up to a mean: the quantile function, straight between the levels and
     flat beyond the outermost ones, integrated over (0, 1)."""
-    edges = [0.0, *((low + high) / 2 for low, high in zip(levels[:-1], levels[1:], strict=True)), 1.0]
-    return [high - low for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    edges = [0.0, *((low + high) / 2 for low, high in pairwise(levels)), 1.0]
+    return [high - low for low, high in pairwise(edges)]

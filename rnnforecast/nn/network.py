@@ -1,4 +1,4 @@
-"""The forecasting network: `encode` runs the recurrence and returns the state, `decode` forecasts from any of its steps.
+"""The forecasting network: `encode` runs the recurrence and returns the state, `decode` forecasts from its steps.
 
 Training, backtest, batch and stream are these two calls: a long pass and a single step give the same numbers.
 """

@@ -1,0 +1,22 @@
+"""What every test may use: real data beside the checkout, small pipelines in a temporary project."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the networks here are tiny: a second thread costs more than it brings
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A function from a name such as 'raw/wti_daily.csv' to its path; skips, naming the file, where it is absent."""
+
+    def find(name: str) -> Path:
+        path = SHARED / name
+        if not path.exists():
+            pytest.skip(f"needs the shared data file {name}, which is not beside this checkout")
+        return path
+
+    return find
