@@ -1,0 +1,170 @@
+"""What a file says of itself: the pipeline file that `rnnforecast init` proposes for it.
+
+Columns are told by what they hold and, where that leaves a choice, by their names; frequency, resampling,
+season and horizon by reading the file just as an ingest would. What was guessed stands in the text to be seen.
+"""
+
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import polars as pl
+import yaml
+
+from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.config import ConfigError, parse
+from rnnforecast.frame import FrameError, normalise
+from rnnforecast.frequency import Frequency, infer
+from rnnforecast.guess_columns import Found, GuessError, roles, separator
+from rnnforecast.sources import SourceError, open_source
+from rnnforecast.sources.formats import decode, read_csv, read_jsonl, read_parquet, suffix_format
+from rnnforecast.sources.times import MONTH_NUMBERS
+
+SENTINELS: Final = (-9.99, -99, -99.9, -99.99, -200, -999, -999.9, -999.99, -9999, 999.9, 9999, 99999)
+STEP_SEASONS: Final = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168)  # tried where steps are integers
+HORIZONS: Final = {"s": 60, "m": 60, "h": 24, "d": 7, "bd": 5, "w": 13, "mo": 12, "q": 4, "y": 4, "i": 12}
+
+
+__all__ = ["GuessError", "guess"]
+
+
+def guess(file: Path, *, name: str, project: Path | None = None) -> str:
+    """The text of a pipeline file for `file`, with short comments; it loads and ingests as it stands.
+
+    The file's path is written from `project` where it lies inside, else whole. Raises GuessError.
+    """
+    try:
+        rows, extra = _rows(file)
+        found = roles(rows, file.name)
+    except SourceError as error:
+        raise GuessError(f"{error}; then try again, or write the pipeline file by hand") from None
+    inside = project is not None and file.resolve().is_relative_to(project.resolve())
+    path = file.resolve().relative_to(project.resolve()) if inside and project else file.resolve()
+    columns = {"timestamp": found.timestamp, "target": found.target, "series_id": found.series_id}
+    if found.source.get("layout") == "year_month":
+        del columns["target"]
+    source = {"kind": "file", "path": path.as_posix(), "columns": {k: v for k, v in columns.items() if v is not None}}
+    source |= extra | found.source
+    sentinels = _sentinels(rows, found)
+    if sentinels:
+        source["null_values"] = sentinels
+    frame = _read(source, name, project or file.resolve().parent)
+    return _write(name, source, frame, found)
+
+
+def _rows(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
+    """The file's rows as they stand, and the keys of the source that say how to read them."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise GuessError(f"{file}: cannot be read ({error.strerror}); check the path") from None
+    kind = suffix_format(file.name)
+    if kind == "parquet":
+        return read_parquet(data, name=file.name).frame, {}
+    if kind == "jsonl":
+        return read_jsonl(data, name=file.name).frame, {}
+    mark = separator(decode(data, name=file.name).split("\n"), file.name)
+    extra = {} if mark == "," else {"separator": mark}
+    if file.suffix.lower() not in (".csv", ".txt", ".tsv", ".dat"):
+        extra["format"] = "csv"
+    return read_csv(data, name=file.name, separator=mark).frame, extra
+
+
+def _sentinels(rows: pl.DataFrame, found: Found) -> list[str]:
+    """Constants that stand for no reading: a usual one, repeated, and far from everything else."""
+    targets = found.target if isinstance(found.target, list) else [found.target]
+    if found.source.get("layout") == "year_month":
+        targets = [column for column in rows.columns if column.lower() in MONTH_NUMBERS]
+    numbers = pl.concat([rows[column].cast(pl.Float64, strict=False).alias("v") for column in targets]).drop_nulls()
+    texts = []
+    for value in SENTINELS:
+        others = numbers.filter(~numbers.is_in(list(SENTINELS)))
+        if (numbers == value).sum() < 3 or others.is_empty():
+            continue
+        low, high = float(others.quantile(0.01) or 0), float(others.quantile(0.99) or 0)
+        reach = high - low
+        outside = value < low - reach / 2 or value > high + 3 * reach
+        if outside and not others.is_between(value - reach / 10, value + reach / 10).any():
+            texts.append(f"{value:g}")
+    return texts
+
+
+def _read(source: dict[str, Any], name: str, project: Path) -> pl.DataFrame:
+    """The long frame as an ingest would read it."""
+    text = yaml.safe_dump({"name": name, "horizon": 1, "sources": [source], "allow_future": True})
+    try:
+        pipeline = parse(text, file=project.resolve() / "guess.yaml", project=project)
+        batch = next(iter(open_source(pipeline, pipeline.sources[0]).read(None)))
+    except (SourceError, ConfigError) as error:
+        raise GuessError(f"{error} (guessed: {source['columns']}); write the pipeline file by hand") from None
+    return batch.frame.unique([SERIES_ID, TIMESTAMP], keep="last", maintain_order=True)
+
+
+def _write(name: str, source: dict[str, Any], frame: pl.DataFrame, found: Found) -> str:
+    """The pipeline file, each guess with its reason."""
+    try:
+        step = infer(frame[TIMESTAMP], frame[SERIES_ID])
+    except ValueError as error:
+        raise GuessError(
+            f"{source['path']}: {error}; found {len(frame)} readings; one series needs two at least"
+        ) from None
+    count, times = frame[SERIES_ID].n_unique(), frame[TIMESTAMP].sort()
+    lengths = frame.group_by(SERIES_ID).len()["len"].to_list()
+    season = _step_season(frame) if step.is_integer else step.season_lengths()[0]
+    horizon = max(1, min(_horizon(step, season), int(median(lengths)) // 5))
+    lines = [
+        f"# {len(frame)} readings in {count} series, {times[0]} to {times[-1]}.",
+        f"name: {name}",
+        _block({"sources": [source]}).rstrip("\n"),
+    ]
+    if isinstance(found.target, list):
+        lines.append("# One series for each column under `target:`; take out those you do not need.")
+    if found.rest:
+        lines.append(f"# Other numeric columns, for `past_covariates:` or `known_covariates:`: {', '.join(found.rest)}")
+    if "%" in source.get("timestamp_format", ""):
+        lines.append("# timestamp_format: this order of day and month makes the times follow each other; check it.")
+    if "null_values" in source:
+        lines.append("# null_values: repeated, and far from all other values, so they are taken to mean no reading.")
+    lines.append(f"frequency: {step}")
+    if _needs_resampling(frame, step):
+        lines.append("resample: mean  # readings do not stand on a regular grid: the mean of each step is taken")
+    tried = ", ".join(str(length) for length in step.season_lengths())
+    lines.append(f"season_length: {season}" if step.is_integer else f"season_length: auto  # tried: {tried} steps")
+    lines.append(f"horizon: {horizon}  # steps to forecast")
+    return "\n".join(lines) + "\n"
+
+
+def _block(value: dict[str, Any]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _needs_resampling(frame: pl.DataFrame, step: Frequency) -> bool:
+    try:
+        normalise(frame, step)
+    except FrameError:
+        return True
+    return False
+
+
+def _step_season(frame: pl.DataFrame) -> int:
+    """The season of integer steps: the shortest usual one at which changes repeat nearly as well as at the best."""
+    longest = frame.group_by(SERIES_ID).len().sort("len", SERIES_ID, descending=[True, False])[SERIES_ID][:30]
+    scores: dict[int, float] = {}
+    chosen = frame.filter(pl.col(SERIES_ID).is_in(longest.implode())).sort(SERIES_ID, TIMESTAMP)
+    changes = chosen.with_columns(pl.col(TARGET).diff().over(SERIES_ID).alias("change"))
+    for lag in STEP_SEASONS:
+        pairs = changes.with_columns(pl.col("change").shift(lag).over(SERIES_ID).alias("before")).drop_nulls()
+        each = pairs.group_by(SERIES_ID).agg(pl.corr("change", "before").alias("r"), pl.len())
+        kept = each.filter((pl.col("len") >= 2 * lag) & pl.col("r").is_finite())["r"]
+        scores[lag] = float(kept.median() or 0.0) if len(kept) else 0.0  # type: ignore[arg-type]
+    best = max(scores.values())
+    return next(lag for lag in STEP_SEASONS if scores[lag] >= 0.9 * best) if best > 0.3 else 1
+
+
+def _horizon(step: Frequency, season: int) -> int:
+    """A horizon that people ask for at this step: an hour of minutes, a day of hours, a quarter of weeks."""
+    if step.is_integer:
+        return season if season > 1 else HORIZONS["i"]
+    if step.unit == "m" and step.every >= 15:
+        return max(1, 1_440 // step.every)
+    return max(1, HORIZONS[step.unit] // step.every)
