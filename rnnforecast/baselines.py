@@ -45,7 +45,7 @@ class BaselineModel:
     def _fit_and_forecast(self, history: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean [H] and quantiles [H, Q] after `history`; one that cannot be fitted repeats the last value."""
         levels = self.task.quantile_levels
-        central = sorted({round(100 * abs(1 - 2 * level), 6) for level in levels} - {0.0})
+        central: Any = sorted({round(100 * abs(1 - 2 * level), 6) for level in levels} - {0.0})
         season = self.task.season_length if len(history) >= 2 * self.task.season_length else 1
         name = self.candidate.model if len(history) >= FEWEST_READINGS and np.ptp(history) > 0 else "naive"
         with warnings.catch_warnings(), np.errstate(all="ignore"):

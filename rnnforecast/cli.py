@@ -237,16 +237,21 @@ def table(
 ) -> None:
     """The newest rows of one of the pipeline's tables."""
     from rnnforecast import table as tables
-    from rnnforecast.columns import SERIES_ID
+    from rnnforecast.columns import SERIES_ID, TIMESTAMP
 
     loaded = config.load(pipeline, project=project)
     if name not in ("observations", "quarantine", "forecasts"):
         raise config.ConfigError(f"table: expected observations, quarantine or forecasts; found {name!r}")
-    frame = tables.read(loaded.table(name), options=loaded.storage.options)
-    if series is not None and SERIES_ID in frame.columns:
-        frame = frame.filter(frame[SERIES_ID] == series)
-    found = frame.tail(rows).to_dicts()
-    as_json(found) if json else cli_show.table(found, title=f"{loaded.name}: {name}, {len(frame):,} rows")
+    place, storage = loaded.table(name), loaded.storage.options
+    title, found = f"{loaded.name}: {name}", []
+    if tables.version(place, storage) is not None:
+        frame = tables.read(place, options=storage)
+        if series is not None and SERIES_ID in frame.columns:
+            frame = frame.filter(frame[SERIES_ID] == series)
+        order = [TIMESTAMP] if TIMESTAMP in frame.columns else []
+        found = frame.sort(order, maintain_order=True).tail(rows).to_dicts() if order else frame.tail(rows).to_dicts()
+        title += f", {len(frame):,} rows"
+    as_json(found) if json else cli_show.table(found, title=title)
 
 
 @app.command(rich_help_panel="Look")

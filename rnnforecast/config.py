@@ -11,146 +11,32 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from rnnforecast.config_sections import BASELINES as BASELINES
+from rnnforecast.config_sections import NETWORKS as NETWORKS
+from rnnforecast.config_sections import Backtest as Backtest
+from rnnforecast.config_sections import Candidate as Candidate
+from rnnforecast.config_sections import Columns as Columns
+from rnnforecast.config_sections import DatasetSource as DatasetSource
+from rnnforecast.config_sections import FileSource as FileSource
+from rnnforecast.config_sections import Model as Model
+from rnnforecast.config_sections import Schedules as Schedules
+from rnnforecast.config_sections import Section as Section
+from rnnforecast.config_sections import Source as Source
+from rnnforecast.config_sections import Storage as Storage
+from rnnforecast.config_sections import Training as Training
 from rnnforecast.frequency import Frequency
 
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 NULL_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
-NETWORKS = ("gru", "lstm", "seq2seq")
-BASELINES = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
-
-Model = Literal["naive", "seasonal_naive", "auto_ets", "auto_theta", "gru", "lstm", "seq2seq"]
 
 
 class ConfigError(ValueError):
     """The pipeline file cannot be used; the message names file, key and fix."""
-
-
-class Section(BaseModel):
-    """A part of the pipeline file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Columns(Section):
-    """Which columns of the source hold what."""
-
-    timestamp: str | list[str] = Field(
-        "timestamp", description="Column of the time; several (year, month, day, hour) are put together."
-    )
-    target: str | list[str] = Field(
-        "target", description="Column of the value to forecast; several make a wide file, one series each."
-    )
-    series_id: str | None = Field(None, description="Column that tells the series apart; absent: one series.")
-
-
-class FileSource(Section):
-    """Files: CSV, Parquet or JSON lines, plain paths or globs, local or in an object store."""
-
-    kind: Literal["file"] = "file"
-    path: str | list[str] = Field(description="Path or glob, or several; relative ones count from the project.")
-    format: Literal["auto", "csv", "parquet", "jsonl"] = Field("auto", description="Told from the suffix if auto.")
-    columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
-    layout: Literal["auto", "long", "wide", "year_month"] = Field(
-        "auto", description="`wide`: one column per series; `year_month`: one row per year, twelve month columns."
-    )
-    series: str | None = Field(None, description="Name of the one series, where no column names it.")
-    timestamp_format: str | None = Field(None, description="strptime format, such as '%d %B %Y'; absent: found.")
-    timezone: str | None = Field(None, description="Zone of stamps without one, such as Europe/Berlin; absent: UTC.")
-    null_values: tuple[str, ...] = Field(NULL_VALUES, description="Texts and sentinels that mean: no reading.")
-    separator: str = Field(",", description="Field separator of CSV files.")
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="Covariate columns: name in the file to name here."
-    )
-
-
-class DatasetSource(Section):
-    """A data set that comes inside an installed package, for demonstrations without a network."""
-
-    kind: Literal["dataset"] = "dataset"
-    name: Literal["co2", "markets", "water_flow"] = Field(description="Which set.")
-
-
-Source = Annotated[FileSource | DatasetSource, Field(discriminator="kind")]
-
-
-class Candidate(Section):
-    """One model that competes; a bare name in the file means all defaults."""
-
-    model: Model = Field(description="A baseline (naive, seasonal_naive, auto_ets, auto_theta) or gru, lstm, seq2seq.")
-    name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
-    hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
-    num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers.")
-
-    @property
-    def label(self) -> str:
-        return self.name or self.model
-
-    @property
-    def is_network(self) -> bool:
-        return self.model in NETWORKS
-
-
-class Training(Section):
-    """How the networks are trained."""
-
-    max_steps: int = Field(1_000, ge=1, description="Optimiser steps at most.")
-    max_seconds: float | None = Field(None, gt=0, description="Wall-clock limit for one network; absent: none.")
-    batch_size: int = Field(32, ge=1, description="Segments per step.")
-    segment_length: int | Literal["auto"] = Field("auto", description="Steps of one segment, warm-up not counted.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
-    weight_decay: float = Field(1e-4, ge=0, description="AdamW's.")
-    gradient_clip_val: float = Field(1.0, gt=0, description="Largest gradient norm (or entry, by value).")
-    gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
-    ema_decay: float = Field(0.99, ge=0, lt=1, description="Exponential average of the weights; 0: none.")
-    carry: float = Field(0.5, ge=0, le=1, description="Share of segments that start from the state carried there.")
-    validate_every: int = Field(100, ge=1, description="Optimiser steps between validations.")
-    patience: int = Field(5, ge=1, description="Validations without a gain before training stops.")
-    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Lightning's precision.")
-    seed: int = Field(1, ge=0, description="Seed of weights and batches.")
-
-
-class Backtest(Section):
-    """How candidates are compared: rolling origin over the last part of every series."""
-
-    test_steps: int | Literal["auto"] = Field("auto", description="Last steps, seen by no training; auto: 3 horizons.")
-    validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
-    stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")
-    metric: Literal["mase", "wql", "mae", "rmse", "smape"] = Field("mase", description="What the champion is best in.")
-
-
-class Schedules(Section):
-    """Cron lines (UTC) for `rnnforecast serve`; a job without one is deployed but not scheduled."""
-
-    ingest: str | None = Field(None, description="Cron of the ingest job, such as '5 * * * *'.")
-    retrain: str | None = Field(None, description="Cron of the retrain job.")
-    forecast: str | None = Field(None, description="Cron of the forecast job.")
-
-    @field_validator("ingest", "retrain", "forecast")
-    @classmethod
-    def _five_fields(cls, value: str | None) -> str | None:
-        if value is not None and len(value.split()) != 5:
-            raise ValueError(f"expected a cron line of five fields, such as '0 6 * * 1'; found {value!r}")
-        return value
-
-
-class Storage(Section):
-    """Where things live; relative paths count from the pipeline's project."""
-
-    lake: str = Field("data/lake", description="Root of the Delta tables; an object store URL works too.")
-    reports: str = Field("data/reports", description="Folder of the report pages.")
-    checkpoints: str = Field("data/checkpoints", description="Folder of the training's checkpoints.")
-    mlflow: str = Field("mlflow/mlflow.db", description="SQLite file, or the URL of an MLflow server or database.")
-    artifacts: str = Field("mlflow/artifacts", description="MLflow's artifacts, where no server decides it.")
-    options: dict[str, str] = Field(
-        default_factory=dict, description="Object store options (keys, endpoint); secrets as ${NAME}."
-    )
 
 
 class Pipeline(Section):
@@ -313,13 +199,23 @@ def _interpolate(value: Any, file: Path) -> Any:
 def _explain(error: ValidationError, file: Path) -> str:
     """Pydantic's findings as one line each: key, what is wrong, nearest right name."""
     lines = []
-    for finding in error.errors():
+    findings = error.errors()
+    places = [finding["loc"] for finding in findings]
+    for finding in findings:
+        if finding["type"] == "too_short" and any(
+            p[:-1] and p[: len(finding["loc"])] == finding["loc"] for p in places
+        ):
+            continue  # pydantic's echo of an item that was refused itself
         place = ".".join(str(part) for part in finding["loc"])
         message = finding["msg"].removeprefix("Value error, ")
         if finding["type"] == "extra_forbidden":
             message = _unknown_key(str(finding["loc"][-1]))
         elif finding["type"] == "missing":
             message = "this key is needed and absent"
+        elif finding["type"] == "union_tag_invalid":
+            known = re.findall(r"'([^']+)'", str(finding["ctx"]["expected_tags"]))
+            found = str(finding["ctx"]["tag"])
+            message = f"kind: expected one of {known}; found {found!r}{_nearest(found, known)}"
         elif finding["type"] != "value_error" and not isinstance(finding["input"], dict | list):
             message = f"{message}; found {finding['input']!r}"
             if finding["type"] == "literal_error":
@@ -329,7 +225,17 @@ def _explain(error: ValidationError, file: Path) -> str:
 
 
 def _unknown_key(key: str) -> str:
-    sections = [Pipeline, Columns, FileSource, DatasetSource, Candidate, Training, Backtest, Schedules, Storage]
+    sections: list[type[Section]] = [
+        Pipeline,
+        Columns,
+        FileSource,
+        DatasetSource,
+        Candidate,
+        Training,
+        Backtest,
+        Schedules,
+        Storage,
+    ]
     names = sorted({name for section in sections for name in section.model_fields})
     return f"unknown key{_nearest(key, names) or '; `rnnforecast schema` prints the known ones'}"
 

@@ -24,6 +24,7 @@ class Forecaster(pl.LightningModule):
         super().__init__()
         self.network = network
         self.training_config = training
+        self.levels: Tensor
         self.register_buffer("levels", torch.tensor(network.config.quantile_levels))
         self._carried: State | None = None  # of the lanes, between training steps only
 

@@ -49,8 +49,8 @@ def overall(scored: pl.DataFrame, series: pl.DataFrame) -> dict[str, float | Non
     """One number per metric: the mean over series, for WQL the weighted quantile loss of all series together."""
     row = {name: _finite_mean(series[name]) for name in METRICS}
     rows = scored.drop_nulls(TARGET)
-    total = rows[TARGET].abs().sum()
-    row["wql"] = float(_pinball(rows, levels_of(rows.columns)).sum() / total) if total > 0 else None
+    total, loss = float(rows[TARGET].abs().sum()), float(_pinball(rows, levels_of(rows.columns)).sum())
+    row["wql"] = loss / total if total > 0 else None
     return row
 
 

@@ -4,7 +4,7 @@ Shapes: N all steps of all series, S series, P past (and static) covariates, K k
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import polars as pl
@@ -107,10 +107,8 @@ class Panel:
 
     def to(self, device: torch.device | str) -> "Panel":
         """The same panel with its tensors on `device`."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved.pop("lengths", None)
-        kept = {"series_ids": self.series_ids, "frequency": self.frequency, "dtype": self.dtype}
-        return Panel(**kept, **moved)
+        fields = ("offsets", "starts", "values", "mask", "past", "known")
+        return replace(self, **{name: getattr(self, name).to(device) for name in fields})
 
     def stamps(self, ordinals: Tensor) -> pl.Series:
         """Ordinals [any] to timestamps, flat."""

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -99,7 +100,7 @@ class RecurrentModel:
     @classmethod
     def load(cls, folder: Path) -> "RecurrentModel":
         task, candidate, settings = read_settings(folder)
-        stored = {name: tuple(v) if isinstance(v, list) else v for name, v in settings["network"].items()}
+        stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["network"].items()}
         network = Network(NetworkConfig(**stored))
         network.load_state_dict(load_file(folder / WEIGHTS))
         return cls(task, candidate, network)

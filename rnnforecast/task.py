@@ -1,7 +1,7 @@
 """What is forecast: horizon, quantiles, grid, seasons, covariates. Saved with every model, so that a long frame
 always becomes the panel that the model was trained on."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -54,9 +54,11 @@ class Task:
         return Panel.from_frame(frame, self.frequency, past=self.past, known=self.known, resample=self.resample)
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a model's config.json."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Task":
+        """The task that `to_dict` wrote."""
         lists = {name: tuple(data[name]) for name in ("quantile_levels", "seasons", "past", "known")}
-        return replace(cls(**data), frequency=Frequency(**data["frequency"]), **lists)
+        return cls(**{**data, **lists, "frequency": Frequency(**data["frequency"])})

@@ -58,12 +58,13 @@ def fit(
         trainer.fit(
             forecaster,
             DataLoader(_segments(resident, parts, task, training, steps, network.memory), batch_size=None),
-            DataLoader(_validation(resident, parts, task, steps, network.memory), batch_size=None),
+            DataLoader(_validation(resident, parts, task, steps, network.memory), batch_size=None),  # type: ignore[arg-type]
         )
-        stored = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+        assert best.best_model_score is not None  # every training validates at least once
+        stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)})
-    return Trained(RecurrentModel(task, candidate, network), recorder.rows, float(best.best_model_score))
+    return Trained(RecurrentModel(task, candidate, network), recorder.rows, best.best_model_score.item())
 
 
 def segment_length(task: Task, parts: Split, training: Training) -> int:

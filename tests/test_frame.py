@@ -42,7 +42,7 @@ def test_a_bad_frame_is_refused_with_place_and_remedy(bad, message):
 
 def test_readings_off_the_grid_are_refused_unless_resampled():
     stray = frame(timestamp=[START, START + timedelta(minutes=61), START, START + timedelta(hours=1)])
-    with pytest.raises(FrameError, match="series 'a': 2024-01-01 01:01:00 does not stand on the grid of 1h.*resample"):
+    with pytest.raises(FrameError, match=r"series 'a': 2024-01-01 01:01:00 does not stand on the grid of 1h.*resample"):
         normalise(stray, "1h")
     out, step = normalise(stray, "1h", resample="mean")
     assert str(step) == "1h"

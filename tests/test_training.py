@@ -13,7 +13,7 @@ from rnnforecast.config import Candidate, Training
 from rnnforecast.forecast import forecast, load_model
 from rnnforecast.forecaster import Forecaster
 from rnnforecast.nn.network import Network
-from rnnforecast.panel import Panel
+from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import network_config
 
 SETTINGS = Training(
@@ -165,3 +165,21 @@ def test_the_weights_handed_out_are_those_that_validated_best(panel, decay):
     logged = [row["val_loss"] for row in trained.history if "val_loss" in row]
     assert len(losses) == 1
     assert losses[0] == pytest.approx(min(logged), rel=1e-5) == pytest.approx(trained.best_validation)
+
+
+def test_a_state_carried_far_past_the_training_length_forecasts_as_well_as_a_young_one():
+    season = Panel.from_frame(waves((1200,), trend=0.0), "1h")
+    parts = windows.split(season, 60, 60)
+    settings = SETTINGS.model_copy(update={"segment_length": 96, "max_steps": 150})
+    trained = training.fit(
+        task(), Candidate(model="lstm", hidden_size=16), season, parts, training=settings, progress=False
+    )
+    far = Panel.from_frame(waves((20_000,), trend=0.0, seed=5), "1h")
+    places = torch.cat([torch.arange(200, 1_200, 3), torch.arange(18_900, 19_900, 3)])
+    at = Cutoffs(torch.zeros_like(places), places)
+    scored = run(trained.model, far, at, label="o").scored.with_columns(
+        late=pl.col("cutoff") > far.stamps(far.starts + 9_000)[0]
+    )
+    error = scored.drop_nulls().group_by("late").agg((pl.col("q0.5") - pl.col("target")).abs().mean()).sort("late")
+    young, old = error["q0.5"]
+    assert old == pytest.approx(young, rel=0.1)

@@ -65,7 +65,7 @@ def test_auto_spans_hold_three_horizons_but_at_most_a_sixth():
 
 
 def test_too_short_series_are_refused_with_what_to_do():
-    with pytest.raises(WindowError, match="the longest series has 20 steps.*leave nothing to train on; collect more"):
+    with pytest.raises(WindowError, match=r"the longest series has 20 steps.*leave nothing to train on; collect more"):
         split(panel_of([20]), 12, 12)
     with pytest.raises(WindowError, match="must each hold a horizon of 12"):
         spans(panel_of([100]), 12, test_steps=5, validation_steps="auto")

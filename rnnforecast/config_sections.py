@@ -1,0 +1,137 @@
+"""The parts of the pipeline file, each a frozen model whose fields document their keys."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+NETWORKS = ("gru", "lstm", "seq2seq")
+BASELINES = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
+
+Model = Literal["naive", "seasonal_naive", "auto_ets", "auto_theta", "gru", "lstm", "seq2seq"]
+
+
+class Section(BaseModel):
+    """A part of the pipeline file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Columns(Section):
+    """Which columns of the source hold what."""
+
+    timestamp: str | list[str] = Field(
+        "timestamp", description="Column of the time; several (year, month, day, hour) are put together."
+    )
+    target: str | list[str] = Field(
+        "target", description="Column of the value to forecast; several make a wide file, one series each."
+    )
+    series_id: str | None = Field(None, description="Column that tells the series apart; absent: one series.")
+
+
+class FileSource(Section):
+    """Files on a local disk: CSV, Parquet or JSON lines, plain paths or globs."""
+
+    kind: Literal["file"] = "file"
+    path: str | list[str] = Field(description="Path or glob, or several; relative ones count from the project.")
+    format: Literal["auto", "csv", "parquet", "jsonl"] = Field("auto", description="Told from the suffix if auto.")
+    columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
+    layout: Literal["auto", "long", "wide", "year_month"] = Field(
+        "auto", description="`wide`: one column per series; `year_month`: one row per year, twelve month columns."
+    )
+    series: str | None = Field(None, description="Name of the one series, where no column names it.")
+    timestamp_format: str | None = Field(
+        None, description="Such as '%d %B %Y', or integer, epoch_s, epoch_ms; absent: found."
+    )
+    timezone: str | None = Field(None, description="Zone of stamps without one, such as Europe/Berlin; absent: UTC.")
+    null_values: tuple[str, ...] = Field(
+        (), description="Texts and sentinels (-999) that mean: no reading, besides the usual ones (NA, NaN, null, ...)."
+    )
+    separator: str = Field(",", description="Field separator of CSV files.")
+    rename: dict[str, str] = Field(
+        default_factory=dict, description="Covariate columns: name in the file to name here."
+    )
+
+
+class DatasetSource(Section):
+    """A data set that comes inside an installed package, for demonstrations without a network."""
+
+    kind: Literal["dataset"] = "dataset"
+    name: Literal["co2", "markets", "water_flow"] = Field(description="Which set.")
+
+
+Source = Annotated[FileSource | DatasetSource, Field(discriminator="kind")]
+
+
+class Candidate(Section):
+    """One model that competes; a bare name in the file means all defaults."""
+
+    model: Model = Field(description="A baseline (naive, seasonal_naive, auto_ets, auto_theta) or gru, lstm, seq2seq.")
+    name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
+    hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
+    num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers.")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.model
+
+    @property
+    def is_network(self) -> bool:
+        return self.model in NETWORKS
+
+
+class Training(Section):
+    """How the networks are trained."""
+
+    max_steps: int = Field(1_000, ge=1, description="Optimiser steps at most.")
+    max_seconds: float | None = Field(None, gt=0, description="Wall-clock limit for one network; absent: none.")
+    batch_size: int = Field(32, ge=1, description="Segments per step.")
+    segment_length: int | Literal["auto"] = Field("auto", description="Steps of one segment, warm-up not counted.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
+    weight_decay: float = Field(1e-4, ge=0, description="AdamW's.")
+    gradient_clip_val: float = Field(1.0, gt=0, description="Largest gradient norm (or entry, by value).")
+    gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
+    ema_decay: float = Field(0.99, ge=0, lt=1, description="Exponential average of the weights; 0: none.")
+    carry: float = Field(0.5, ge=0, le=1, description="Share of segments that start from the state carried there.")
+    validate_every: int = Field(100, ge=1, description="Optimiser steps between validations.")
+    patience: int = Field(5, ge=1, description="Validations without a gain before training stops.")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Lightning's precision.")
+    seed: int = Field(1, ge=0, description="Seed of weights and batches.")
+
+
+class Backtest(Section):
+    """How candidates are compared: rolling origin over the last part of every series."""
+
+    test_steps: int | Literal["auto"] = Field("auto", description="Last steps, seen by no training; auto: 3 horizons.")
+    validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
+    stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")
+    metric: Literal["mase", "wql", "mae", "rmse", "smape"] = Field("mase", description="What the champion is best in.")
+
+
+class Schedules(Section):
+    """Cron lines (UTC) for `rnnforecast serve`; a job without one is deployed but not scheduled."""
+
+    ingest: str | None = Field(None, description="Cron of the ingest job, such as '5 * * * *'.")
+    retrain: str | None = Field(None, description="Cron of the retrain job.")
+    forecast: str | None = Field(None, description="Cron of the forecast job.")
+
+    @field_validator("ingest", "retrain", "forecast")
+    @classmethod
+    def _five_fields(cls, value: str | None) -> str | None:
+        if value is not None and len(value.split()) != 5:
+            raise ValueError(f"expected a cron line of five fields, such as '0 6 * * 1'; found {value!r}")
+        return value
+
+
+class Storage(Section):
+    """Where things live; relative paths count from the pipeline's project."""
+
+    lake: str = Field("data/lake", description="Root of the Delta tables; an object store URL works too.")
+    reports: str = Field("data/reports", description="Folder of the report pages.")
+    checkpoints: str = Field("data/checkpoints", description="Folder of the training's checkpoints.")
+    mlflow: str = Field("mlflow/mlflow.db", description="SQLite file, or the URL of an MLflow server or database.")
+    artifacts: str = Field("mlflow/artifacts", description="MLflow's artifacts, where no server decides it.")
+    options: dict[str, str] = Field(
+        default_factory=dict, description="Object store options (keys, endpoint); secrets as ${NAME}."
+    )
