@@ -358,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(__version__)
             return 0
         return int(app([each for each in given if each not in ANYWHERE], standalone_mode=False) or 0)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, SystemExit, typer.Abort):  # Lightning turns an interrupt into an exit
         say("stopped")
         return 130
     except Exception as error:

@@ -29,7 +29,6 @@ ARCHITECTURE = {"gru": ("gru", "direct"), "lstm": ("lstm", "direct"), "seq2seq":
 def network_config(task: Task, candidate: Candidate) -> NetworkConfig:
     """The network that a candidate of this task is."""
     cell, decoder = ARCHITECTURE[candidate.model]
-    cycles = task.frequency.calendar_periods() if task.calendar else ()
     return NetworkConfig(
         cell=cell,  # type: ignore[arg-type]
         decoder=decoder,  # type: ignore[arg-type]
@@ -39,7 +38,7 @@ def network_config(task: Task, candidate: Candidate) -> NetworkConfig:
         horizon=task.horizon,
         quantile_levels=task.quantile_levels,
         seasons=task.seasons,
-        periods=tuple(length for _, length in cycles),
+        periods=task.periods,
         past=len(task.past),
         known=len(task.known),
     )

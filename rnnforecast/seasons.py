@@ -30,6 +30,15 @@ def resolve(panel: Panel, wanted: int | tuple[int, ...] | Literal["auto"]) -> tu
     return (wanted, longer) if _error(panel, longer) < _error(panel, wanted) * TOLERANCE else (wanted,)
 
 
+def calendar_periods(panel: Panel) -> tuple[float, ...]:
+    """The calendar cycles (day, week, year; in steps) that some series has seen at least three times over.
+
+    A network that is told where in the year it stands, by a series of two months, learns dates by heart.
+    """
+    longest = LOOKED_AT * int(panel.lengths.max())
+    return tuple(length for _, length in panel.frequency.calendar_periods() if longest >= CYCLES_NEEDED * length)
+
+
 def _error(panel: Panel, season: int) -> float:
     """Mean absolute error of repeating the value of `season` steps ago, each series in units of its own spread;
     infinite where fewer than three cycles are there."""

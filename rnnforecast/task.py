@@ -9,7 +9,7 @@ import polars as pl
 from rnnforecast.config import Pipeline
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel import Panel
-from rnnforecast.seasons import resolve
+from rnnforecast.seasons import calendar_periods, resolve
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Task:
     past: tuple[str, ...] = ()  # static covariates are past covariates that do not change
     known: tuple[str, ...] = ()
     resample: str = "none"
-    calendar: bool = True
+    periods: tuple[float, ...] = ()  # calendar cycles in steps that the data has seen often enough
 
     @property
     def season_length(self) -> int:
@@ -45,7 +45,7 @@ class Task:
             past=past,
             known=pipeline.known_covariates,
             resample=pipeline.resample,
-            calendar=pipeline.calendar,
+            periods=calendar_periods(panel) if pipeline.calendar else (),
         )
         return task, panel
 
@@ -60,5 +60,5 @@ class Task:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Task":
         """The task that `to_dict` wrote."""
-        lists = {name: tuple(data[name]) for name in ("quantile_levels", "seasons", "past", "known")}
+        lists = {name: tuple(data[name]) for name in ("quantile_levels", "seasons", "periods", "past", "known")}
         return cls(**{**data, **lists, "frequency": Frequency(**data["frequency"])})

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rnnforecast.batches import gather, remember, segment
 from rnnforecast.nn import base, head
 from rnnforecast.nn.memory import State, extend, since_reading
-from rnnforecast.nn.scaling import trailing
+from rnnforecast.nn.scaling import middle, trailing
 from rnnforecast.panel import Cutoffs, Panel
 
 
@@ -115,21 +116,44 @@ def test_known_covariates_are_those_of_the_step_forecast_and_none_other_matters(
         assert (before != after).any() == changes
 
 
-def test_trailing_level_and_spread_are_the_mean_and_deviation_of_the_readings_in_the_window():
+def test_level_and_spread_are_medians_over_blocks_of_their_means_and_deviations():
     torch.manual_seed(0)
     values, mask = torch.randn(2, 40) + 300, torch.rand(2, 40) < 0.7
-    nothing = torch.full((2, 10), torch.nan)
-    state = State(nothing, torch.zeros(2, 10, dtype=torch.bool), torch.zeros(1, 2, 1), torch.zeros(1, 2, 0))
+    nothing = torch.full((2, 12), torch.nan)
+    state = State(nothing, torch.zeros(2, 12, dtype=torch.bool), torch.zeros(1, 2, 1), torch.zeros(1, 2, 0))
     filled, observed = extend(state, values, mask)
-    level, spread = trailing(filled, observed, 10, 40)
+    level, spread = trailing(filled, observed, 3, 4, steps=40)
     for lane in range(2):
         for step in range(40):
-            window = [values[lane, i] for i in range(max(0, step - 9), step + 1) if mask[lane, i]]
-            if len(window) > 1:
-                window = torch.stack(window).double()
-                assert float(level[lane, step]) == pytest.approx(float(window.mean()), rel=1e-6)
-                expected = max(float(window.std(correction=0)), 1e-3 * float(window.mean()))
-                assert float(spread[lane, step]) == pytest.approx(expected, rel=1e-4)
+            blocks = [range(step - 4 * k - 3, step - 4 * k + 1) for k in range(3)]
+            read = [[float(values[lane, i]) for i in block if i >= 0 and mask[lane, i]] for block in blocks]
+            read = [block for block in read if block]
+            if read:
+                assert float(level[lane, step]) == pytest.approx(np.median([np.mean(r) for r in read]), rel=1e-6)
+                expected = max(np.median([np.std(r) for r in read]), 1e-3 * float(level[lane, step]))
+                assert float(spread[lane, step]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_dropout_of_half_a_season_leaves_the_units_as_they_were():
+    steps = torch.arange(200)
+    healthy = (100 + torch.sin(2 * torch.pi * steps / 24))[None]
+    broken = healthy.clone()
+    broken[0, 150:162] = 24.0
+    units = []
+    for values in (healthy, broken):
+        state = State(
+            torch.full((1, 168), torch.nan), torch.zeros(1, 168, dtype=torch.bool), *[torch.zeros(1, 1, 1)] * 2
+        )
+        units.append(trailing(*extend(state, values, torch.ones(1, 200, dtype=torch.bool)), 7, 24, steps=200))
+    (level, spread), (level_after, spread_after) = units
+    torch.testing.assert_close(level_after[:, 162:], level[:, 162:], atol=0.2, rtol=0)
+    torch.testing.assert_close(spread_after[:, 162:], spread[:, 162:], atol=0.2, rtol=0)
+
+
+def test_the_middle_of_what_is_there():
+    nan = float("nan")
+    rows = torch.tensor([[3.0, 1.0, 2.0, nan], [4.0, 1.0, 2.0, 3.0], [nan, nan, 7.0, nan], [nan] * 4])
+    assert middle(rows).nan_to_num(-1).tolist() == [2.0, 2.5, 7.0, -1.0]
 
 
 def test_gaps_are_filled_forward_only_and_counted():

@@ -15,6 +15,7 @@ from rnnforecast.nn.encoder import Encoder, calendar_features, feature_count, pa
 from rnnforecast.nn.memory import State, extend
 from rnnforecast.nn.scaling import trailing
 
+BLOCK_WITHOUT_SEASON = 8
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
@@ -35,10 +36,19 @@ class NetworkConfig:
     known: int = 0
 
     @property
-    def window(self) -> int:
-        """Steps over which level and spread are taken: whole longest seasons, at least 32 steps."""
-        longest = max(self.seasons)
-        return longest * -(-SHORTEST_WINDOW // longest)
+    def block(self) -> int:
+        """Steps of one block of the level and spread: the shortest season, or eight where there is none."""
+        return self.seasons[0] if self.seasons[0] > 1 else BLOCK_WITHOUT_SEASON
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks: enough for the longest season, and for 32 steps."""
+        return -(-max(*self.seasons, SHORTEST_WINDOW) // self.block)
+
+    @property
+    def memory(self) -> int:
+        """M: steps that the state remembers."""
+        return self.block * self.blocks
 
     @property
     def median(self) -> int:
@@ -84,7 +94,9 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.memory = config.window
+        self.past_stats: Tensor  # [2, P] mean and deviation
+        self.known_stats: Tensor  # [2, C]
+        self.memory = config.memory
         size, levels = config.hidden_size, len(config.quantile_levels)
         self.encoder = Encoder(
             config.cell,
@@ -112,7 +124,7 @@ class Network(nn.Module):
         """Run the recurrence over T new steps of each lane."""
         filled, observed = extend(state, inputs.values, inputs.mask)
         steps = inputs.values.shape[1]
-        level, spread = trailing(filled, observed, self.config.window, steps)
+        level, spread = trailing(filled, observed, self.config.blocks, self.config.block, steps=steps)
         known = standardised(inputs.known, self.known_stats)
         features = [
             step_features(filled, observed, level, spread, self.config.seasons),
