@@ -83,9 +83,9 @@ class Candidate(Section):
 class Training(Section):
     """How the networks are trained."""
 
-    max_steps: int = Field(1_000, ge=1, description="Optimiser steps at most.")
+    max_steps: int = Field(500, ge=1, description="Optimiser steps at most.")
     max_seconds: float | None = Field(None, gt=0, description="Wall-clock limit for one network; absent: none.")
-    batch_size: int = Field(32, ge=1, description="Segments per step.")
+    batch_size: int | Literal["auto"] = Field("auto", description="Segments per step; auto: 8 to 32, by the data.")
     segment_length: int | Literal["auto"] = Field("auto", description="Steps of one segment, warm-up not counted.")
     learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's.")
@@ -93,8 +93,8 @@ class Training(Section):
     gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Exponential average of the weights; 0: none.")
     carry: float = Field(0.5, ge=0, le=1, description="Share of segments that start from the state carried there.")
-    validate_every: int = Field(100, ge=1, description="Optimiser steps between validations.")
-    patience: int = Field(5, ge=1, description="Validations without a gain before training stops.")
+    validate_every: int = Field(25, ge=1, description="Optimiser steps between validations.")
+    patience: int = Field(8, ge=1, description="Validations without a gain before training stops.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Lightning's precision.")
     seed: int = Field(1, ge=0, description="Seed of weights and batches.")

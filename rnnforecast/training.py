@@ -26,6 +26,7 @@ from rnnforecast.windows import Split
 SEGMENT_SEASONS = 3  # auto segment: so many of the longest season ...
 SEGMENT_BOUNDS = (128, 512)  # ... within these steps
 VALIDATION_LANES = 256
+BATCH_BOUNDS = (8, 32)
 SMALLEST_GAIN = 1e-4  # in spreads: what a validation must gain to count
 
 
@@ -76,6 +77,14 @@ def segment_length(task: Task, parts: Split, training: Training) -> int:
     return max(2, min(wanted, int(parts.train_end.max())))
 
 
+def batch_size(parts: Split, training: Training, steps: int) -> int:
+    """Segments per training step; auto: as many as the training span holds side by side, within 8 to 32."""
+    if training.batch_size != "auto":
+        return training.batch_size
+    low, high = BATCH_BOUNDS
+    return min(max(int(parts.train_end.clamp(min=0).sum()) // steps, low), high)
+
+
 def _trainer(training: Training, callbacks: list[Callback], *, progress: bool, label: str) -> pl.Trainer:
     callbacks = [*callbacks, EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)]
     if training.ema_decay:
@@ -117,7 +126,7 @@ def _segments(panel: Panel, parts: Split, task: Task, training: Training, steps:
         steps=steps,
         horizon=task.horizon,
         memory=memory,
-        lanes=training.batch_size,
+        lanes=batch_size(parts, training, steps),
         carry=training.carry,
         seed=training.seed,
     )

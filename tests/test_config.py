@@ -97,7 +97,7 @@ def test_what_is_no_mapping_is_refused(tmp_path, text, message):
 
 
 def test_an_absent_file_is_named():
-    with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the pipeline file .No such file"):
+    with pytest.raises(ConfigError, match=r"nowhere.yaml: cannot read the pipeline file .No such file"):
         config.load("nowhere.yaml")
 
 

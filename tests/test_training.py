@@ -120,6 +120,7 @@ def test_one_step_of_loss_is_the_mean_pinball_loss_of_a_slow_loop(panel):
     forecaster = Forecaster(network, SETTINGS)
     forecaster.log = lambda *args, **kwargs: None
     found = float(forecaster.training_step(batch, 0).detach())
+    network.requires_grad_(False)
     encoding, _ = network.encode(batch.inputs, remember(network, batch.before, batch.before_mask))
     total, count = 0.0, 0
     for lane in range(4):
