@@ -77,5 +77,6 @@ def leaderboard(results: Sequence[Result], series: pl.DataFrame, *, metric: str)
     table = pl.DataFrame(rows, schema_overrides=dict.fromkeys(METRICS, pl.Float64))
     reference = table.filter(pl.col(MODEL) == REFERENCE)[metric]
     unit = reference[0] if len(reference) else None
-    table = table.with_columns(skill=1 - pl.col(metric) / pl.lit(unit, dtype=pl.Float64))
+    reference_value = pl.lit(unit, dtype=pl.Float64)
+    table = table.with_columns(skill=(reference_value - pl.col(metric)) / reference_value)
     return table.select(LEADERBOARD).sort(metric, nulls_last=True, maintain_order=True)

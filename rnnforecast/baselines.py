@@ -14,8 +14,10 @@ from rnnforecast.fitted import forecast_frame, read_settings, write_settings
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
-# Each refits at every cutoff; a thousand steps of history hold all that these models can use, and keep ETS quick.
-HISTORY = 1_000
+# Each refits at every cutoff on so many seasons, within these steps: older readings change these models little, and
+# their fitting time a lot.
+HISTORY_SEASONS = 15
+HISTORY_BOUNDS = (300, 1_000)
 FEWEST_READINGS = 3
 
 BUILDERS: dict[str, Callable[[int], Any]] = {
@@ -35,10 +37,12 @@ class BaselineModel:
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff; see `FittedModel`."""
         horizon, levels = self.task.horizon, self.task.quantile_levels
+        low, high = HISTORY_BOUNDS
+        steps = max(min(max(HISTORY_SEASONS * self.task.season_length, low), high), 2 * self.task.season_length)
         means = np.zeros((len(cutoffs), horizon))
         found = np.zeros((len(cutoffs), horizon, len(levels)))
         for row, (series, position) in enumerate(zip(cutoffs.series, cutoffs.position, strict=True)):
-            history = _history(panel, int(series), int(position))
+            history = _history(panel, int(series), int(position), steps=steps)
             means[row], found[row] = self._fit_and_forecast(history)
         return forecast_frame(panel, cutoffs, means, found, levels=levels)
 
@@ -69,14 +73,14 @@ class BaselineModel:
         return cls(task, candidate)
 
 
-def _history(panel: Panel, series: int, position: int) -> np.ndarray:
-    """The readings of a series up to a cutoff, gaps filled straight between their edges; at most HISTORY of them."""
+def _history(panel: Panel, series: int, position: int, *, steps: int) -> np.ndarray:
+    """The last `steps` readings of a series up to a cutoff, gaps filled straight between their edges."""
     start = int(panel.offsets[series])
-    first = max(0, position + 1 - HISTORY)
+    first = max(0, position + 1 - steps)
     values = panel.values[start + first : start + position + 1].double().numpy()
     mask = panel.mask[start + first : start + position + 1].numpy()
     places = np.arange(len(values))
-    if not mask.any():  # a gap longer than HISTORY: the last reading before it is all there is
+    if not mask.any():  # a gap longer than that: the last reading before it is all there is
         earlier = np.flatnonzero(panel.mask[start : start + position + 1].numpy())
         return panel.values[start + earlier[-1:]].double().numpy()
     return np.ascontiguousarray(np.interp(places, places[mask], values[mask]))

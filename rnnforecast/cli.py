@@ -5,14 +5,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from datetime import datetime
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rnnforecast import __version__, cli_show, config
+from rnnforecast import __version__, cli_show, cli_values, config
 from rnnforecast.cli_show import as_json, say
 
 app = typer.Typer(
@@ -59,7 +58,7 @@ def init(
     target = Path(pipeline).expanduser()
     if target.exists() and not force:
         raise config.ConfigError(f"{target}: is there already; choose another name, or --force to write over it")
-    text = guess(file.expanduser(), name=name or _name(target.stem), project=target.resolve().parent)
+    text = guess(file.expanduser(), name=name or cli_values.name(target.stem), project=target.resolve().parent)
     config.parse(text, file=target.resolve())
     try:
         target.write_text(text, encoding="utf-8")
@@ -83,8 +82,8 @@ def run(
         from rnnforecast.flows.pipeline import pipeline as flow
 
         ready()
-        done = flow(_path(pipeline), project, _moment(until), force)
-    as_json(done) if json else _show_standing(loaded, done)
+        done = flow(cli_values.path(pipeline), project, cli_values.moment(until), force)
+    as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -95,7 +94,7 @@ def ingest(pipeline: PipelineFile, project: Project = None, until: AsOf = None, 
         from rnnforecast.flows.ingest import ingest as flow
 
         ready()
-        done = flow(_path(pipeline), project, _moment(until))
+        done = flow(cli_values.path(pipeline), project, cli_values.moment(until))
     if json:
         as_json(done)
         return
@@ -119,8 +118,8 @@ def retrain(
         from rnnforecast.flows.retrain import retrain as flow
 
         ready()
-        done = flow(_path(pipeline), project, _moment(until), force)
-    as_json(done) if json else _show_standing(loaded, done)
+        done = flow(cli_values.path(pipeline), project, cli_values.moment(until), force)
+    as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -137,7 +136,7 @@ def forecast(
         from rnnforecast.flows.forecast import forecast as flow
 
         ready()
-        done = flow(_path(pipeline), project, _moment(until), output)
+        done = flow(cli_values.path(pipeline), project, cli_values.moment(until), output)
     as_json(done) if json else cli_show.table([done], title="forecast", columns=_FORECAST)
 
 
@@ -162,7 +161,7 @@ def serve(
             as_json({"prefect": address, "deployments": rows}) if json else cli_show.table(rows, title="serving")
             sys.stdout.flush()
         say(f"Prefect's page: {address}; Ctrl-C stops")
-        serving.run([_path(file) for file in pipelines], project=project)
+        serving.run([cli_values.path(file) for file in pipelines], project=project)
     say("stopped")
 
 
@@ -181,7 +180,8 @@ def ui(
         addresses = {"mlflow": mlflow.ready().address, "prefect": session.api_url.removesuffix("/api")}
         with redirect_stdout(sys.__stdout__):
             _addresses(addresses, json)
-        servers.wait([mlflow, *([session.server] if session.server else [])])
+        with suppress(KeyboardInterrupt):
+            servers.wait([mlflow, *([session.server] if session.server else [])])
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -212,7 +212,7 @@ def leaderboard(pipeline: PipelineFile, project: Project = None, json: Json = Fa
     from rnnforecast.flows import pages
 
     done = pages.standing(loaded)
-    as_json(done["leaderboard"]) if json else _show_standing(loaded, done)
+    as_json(done["leaderboard"]) if json else cli_show.standing(loaded.backtest.metric, done)
 
 
 @app.command(rich_help_panel="Look")
@@ -288,14 +288,6 @@ def _flows(*, pages: bool = False) -> Iterator[Callable[[], Any]]:
             yield session.ready
 
 
-def _show_standing(loaded: config.Pipeline, done: dict[str, Any]) -> None:
-    title = f"{loaded.name}: leaderboard (best first by {loaded.backtest.metric})"
-    cli_show.table(done["leaderboard"], title=title)
-    if done["champion"]:
-        print(f"\nchampion  {loaded.name}/{done['champion']}: {done['decision']}")
-    print(f"report    {done['report'] or 'none yet'}\nforecasts {done['forecasts']}")
-
-
 def _addresses(addresses: dict[str, str], as_line: bool) -> None:
     if as_line:
         print(json.dumps(addresses), flush=True)
@@ -315,26 +307,6 @@ def _store(pipeline: str | None, project: str | None) -> tuple[str, str]:
         text = "{name: ui, horizon: 1, sources: [{kind: dataset, name: co2}]}"
         loaded = config.parse(text, file=root.resolve() / "ui.yaml")
     return loaded.mlflow_uri, loaded.resolve(loaded.storage.artifacts)
-
-
-def _path(file: str) -> str:
-    return str(Path(file).expanduser().resolve())
-
-
-def _name(stem: str) -> str:
-    """A file's stem as a pipeline's name."""
-    kept = "".join(mark if mark.isascii() and (mark.isalnum() or mark in "_-") else "-" for mark in stem).strip("-_")
-    return (kept if kept[:1].isalpha() else f"p-{kept}" if kept else "pipeline")[:63]
-
-
-def _moment(text: str | None) -> datetime | int | None:
-    """--until as a time or an integer step."""
-    if text is None:
-        return None
-    try:
-        return int(text) if text.lstrip("-").isdigit() else datetime.fromisoformat(text)
-    except ValueError:
-        raise config.ConfigError(f"--until {text}: expected an ISO time such as 2024-05-01T12:00, or a step") from None
 
 
 def _is_ours(error: BaseException) -> bool:

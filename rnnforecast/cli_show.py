@@ -36,6 +36,15 @@ def table(rows: Rows, *, title: str = "", columns: Sequence[str] = (), mark: str
         out.print(f"... and {len(rows) - ROWS:,} more (--json has them all)")
 
 
+def standing(metric: str, done: Mapping[str, Any]) -> None:
+    """Leaderboard, champion, and where report and forecasts are."""
+    name = done["pipeline"]
+    table(done["leaderboard"], title=f"{name}: leaderboard (best first by {metric})")
+    if done["champion"]:
+        print(f"\nchampion  {name}/{done['champion']}: {done['decision']}")
+    print(f"report    {done['report'] or 'none yet'}\nforecasts {done['forecasts']}")
+
+
 def as_json(value: Any) -> None:
     """A value as JSON on standard output, alone."""
     sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n")

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from rnnforecast.allocator import keep_memory
 from rnnforecast.batches import Segment, TrainingSegments, segment
 from rnnforecast.config import Candidate, Training
 from rnnforecast.forecaster import Forecaster
@@ -46,6 +47,7 @@ def fit(
 
     Deterministic on one machine: the same panel, settings and seed give the same weights.
     """
+    keep_memory()
     pl.seed_everything(training.seed, verbose=False)
     network = Network(network_config(task, candidate))
     _standardise(network, panel, parts.train_end)

@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 def quantiles(raw: Tensor, median: int) -> Tensor:
     """Raw outputs [..., Q] to ascending quantiles [..., Q]: the median is free, the others lie positive steps away."""
-    steps = F.softplus(raw)
-    centre = raw[..., median : median + 1]
-    above = centre + steps[..., median + 1 :].cumsum(dim=-1)
-    below = centre - steps[..., :median].flip(-1).cumsum(dim=-1).flip(-1)
-    return torch.cat([below, centre, above], dim=-1)
+    quantile = [raw[..., median]]
+    for index in range(median + 1, raw.shape[-1]):
+        quantile.append(quantile[-1] + F.softplus(raw[..., index]))
+    for index in reversed(range(median)):
+        quantile.insert(0, quantile[0] - F.softplus(raw[..., index]))
+    return torch.stack(quantile, dim=-1)
 
 
 def pinball(forecast: Tensor, actual: Tensor, levels: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def pinball(forecast: Tensor, actual: Tensor, levels: Tensor) -> Tensor:
     forecast [..., Q], actual [...], levels [Q]; returns [..., Q].
     """
     miss = actual[..., None] - forecast
-    return 2 * torch.maximum(levels * miss, (levels - 1) * miss)
+    return miss.abs() + (2 * levels - 1) * miss
 
 
 def mean_weights(levels: tuple[float, ...]) -> list[float]:

@@ -1,0 +1,27 @@
+"""What a user types, as values: paths, names, times."""
+
+from datetime import datetime
+from pathlib import Path
+
+from rnnforecast import config
+
+
+def path(file: str) -> str:
+    """A path that does not depend on where the command runs."""
+    return str(Path(file).expanduser().resolve())
+
+
+def name(stem: str) -> str:
+    """A file's stem as a pipeline's name."""
+    kept = "".join(mark if mark.isascii() and (mark.isalnum() or mark in "_-") else "-" for mark in stem).strip("-_")
+    return (kept if kept[:1].isalpha() else f"p-{kept}" if kept else "pipeline")[:63]
+
+
+def moment(text: str | None) -> datetime | int | None:
+    """--until as a time or an integer step."""
+    if text is None:
+        return None
+    try:
+        return int(text) if text.lstrip("-").isdigit() else datetime.fromisoformat(text)
+    except ValueError:
+        raise config.ConfigError(f"--until {text}: expected an ISO time such as 2024-05-01T12:00, or a step") from None

@@ -1,0 +1,292 @@
+"""The flows, end to end on a small file: the first run does everything, a second nothing, new rows what is new."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.settings import temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+from small_project import START, TEXT, project, write_rows
+
+from rnnforecast import config, registry, table
+from rnnforecast.flows import forecast, ingest, jobs, pages, pipeline, replay, retrain, serve, servers, study
+from rnnforecast.forecast import ForecastError
+from rnnforecast.sources import SourceError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prefect():
+    """One real Prefect server for all tests here; no heartbeats, each of which makes a run end a second later."""
+    with prefect_test_harness(server_startup_timeout=120), temporary_settings({"flows.heartbeat_frequency": None}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory):
+    """A pipeline that ran once: its file and what the flow returned. Tests that change it come last in this file."""
+    file = project(tmp_path_factory.mktemp("first"))
+    return file, pipeline.pipeline(str(file))
+
+
+def versions(file):
+    loaded = config.load(file)
+    return {name: table.version(loaded.table(name)) for name in ("observations", "quarantine", "forecasts")}
+
+
+def test_every_flow_of_the_package_is_a_flow_and_not_a_placeholder():
+    for name in ("ingest", "retrain", "forecast", "pipeline", "replay"):
+        flow = getattr(importlib.import_module(f"rnnforecast.flows.{name}"), name)
+        assert isinstance(flow, Flow)
+        assert flow.name == name
+        assert "pipeline" in flow.parameters.properties
+
+
+def test_the_first_run_ingests_trains_promotes_forecasts_and_reports(first_run):
+    file, done = first_run
+    loaded = config.load(file)
+    assert done["ingest"]["inserted"] == 400
+    assert {row["model"] for row in done["leaderboard"]} == {"naive", "seasonal_naive", "gru"}
+    assert done["champion"] == registry.champion(loaded).version
+    assert done["forecast"]["written"] == 2 * 6
+    assert Path(done["report"]).read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    stored = table.read(loaded.table("forecasts"))
+    assert stored["model"].unique().to_list() == [f"tiny/{done['champion']}"]
+    assert stored["cutoff"].unique().to_list() == [START + timedelta(hours=199)]
+    assert stored["step"].unique().sort().to_list() == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_champion_is_the_best_of_the_leaderboard(first_run):
+    _, done = first_run
+    best = min(done["leaderboard"], key=lambda row: row["mase"])
+    assert done["leaderboard"][0] == best
+    assert done["decision"].startswith(f"{best['model']}: mase")
+
+
+def test_a_second_run_has_no_new_rows_no_new_version_no_training_and_no_second_forecast(first_run, monkeypatch):
+    file, done = first_run
+    before, runs = versions(file), len(registry.history(config.load(file)))
+    monkeypatch.setattr(retrain, "fit", lambda *_: pytest.fail("nothing is new, so nothing may be trained"))
+    again = pipeline.pipeline(str(file))
+    assert (again["ingest"]["read"], again["ingest"]["inserted"]) == (0, 0)
+    assert again["forecast"]["written"] == 0
+    assert versions(file) == before
+    assert len(registry.history(config.load(file))) == runs
+    assert again["leaderboard"] == done["leaderboard"]
+
+
+def test_runs_say_what_they_do_and_leave_the_leaderboard_and_links_as_artifacts(first_run):
+    with get_client(sync_client=True) as client:
+        names = {run.name for run in client.read_flow_runs()}
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert {"tiny: pipeline", "tiny: ingest", "tiny: retrain on table v0", "tiny: forecast on table v0"} <= names
+    board = json.loads(artifacts["tiny-leaderboard"].data)
+    assert {row["model"] for row in board} == {"naive", "seasonal_naive", "gru"}
+    links = artifacts["tiny-report"].data
+    assert pages.page_of(config.load(first_run[0])).as_uri() in links
+    assert registry.champion(config.load(first_run[0])).run_id in links
+
+
+def test_a_forecast_can_be_exported_and_another_suffix_is_refused(first_run, tmp_path):
+    file, _ = first_run
+    for name in ("out.parquet", "out.csv"):
+        done = forecast.forecast(str(file), output=str(tmp_path / name))
+        assert done["written"] == 0
+        read = pl.read_parquet if name.endswith("parquet") else pl.read_csv
+        assert len(read(tmp_path / name)) == 12
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
+    with pytest.raises(ForecastError, match=r"out\.xlsx: expected a name that ends in \.parquet or \.csv"):
+        forecast.forecast(str(file), output=str(tmp_path / "out.xlsx"))
+
+
+def test_a_retrain_that_was_interrupted_goes_on_with_the_candidates_it_had(tmp_path, monkeypatch):
+    file = project(tmp_path, TEXT.replace("{model: gru, hidden_size: 8}", "auto_theta"))
+    ingest.ingest(str(file))
+    fitted, fit = [], retrain.fit
+
+    def until_killed(loaded, candidate, setting):
+        if candidate.label == "auto_theta" and len(fitted) < 3:
+            fitted.append("killed")
+            raise KeyboardInterrupt
+        fitted.append(candidate.label)
+        return fit(loaded, candidate, setting)
+
+    monkeypatch.setattr(retrain, "fit", until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.retrain(str(file))
+    assert study.finished(config.load(file)) is None
+    assert len(retrain.retrain(str(file))["leaderboard"]) == 3
+    assert fitted == ["naive", "seasonal_naive", "killed", "auto_theta"]
+
+
+def test_a_forecast_without_a_champion_says_what_to_do(tmp_path):
+    file = project(tmp_path)
+    ingest.ingest(str(file))
+    with pytest.raises(ForecastError, match="tiny: there is no champion yet; `rnnforecast retrain"):
+        forecast.forecast(str(file))
+
+
+def test_an_error_comes_out_of_the_flows_as_what_it_is_and_nothing_is_written(tmp_path):
+    file = project(tmp_path)
+    (tmp_path / "readings.csv").write_text("")
+    with pytest.raises(SourceError, match=r"readings\.csv: the file is empty"):
+        pipeline.pipeline(str(file))
+    assert versions(file) == {"observations": None, "quarantine": None, "forecasts": None}
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "blocked").write_text("")
+    for key, place in (("lake", "blocked/lake"), ("mlflow", "blocked/mlflow.db"), ("reports", "blocked/reports")):
+        folder = tmp_path / key
+        file = project(folder, TEXT + f"storage: {{{key}: {tmp_path / place}}}\n")
+        with pytest.raises(ValueError, match="blocked") as caught:
+            pipeline.pipeline(str(file))
+        assert "\n" not in str(caught.value)
+        assert versions(file)["observations"] is None
+
+
+def test_only_a_network_or_a_lock_is_worth_another_try():
+    class Failed:
+        def __init__(self, error):
+            self.error = error
+
+        def result(self, raise_on_failure):
+            return self.error
+
+    for error in (TimeoutError("slow"), ConnectionResetError("gone"), ValueError("database is locked")):
+        assert jobs.passing(None, None, Failed(error))
+    for error in (FileNotFoundError("gone"), PermissionError("no"), SourceError("the file is empty"), TypeError("bug")):
+        assert not jobs.passing(None, None, Failed(error))
+
+
+def test_a_replay_scores_every_forecast_by_what_came_after_and_repeats_nothing(tmp_path):
+    text = TEXT.replace("models: [naive, seasonal_naive, {model: gru, hidden_size: 8}]", "models: [seasonal_naive]")
+    file = project(tmp_path, text)
+    done = replay.replay(str(file), batches=3)
+    assert [row["until"] for row in done["scores"]] == [START + timedelta(hours=199 - 6 * left) for left in (3, 2, 1)]
+    assert [row["forecasts"] for row in done["scores"]] == [12, 12, 12]
+    assert [row["skill"] for row in done["scores"]] == pytest.approx([0.0, 0.0, 0.0])  # against itself
+    before = versions(file)
+    assert before["observations"] == 3  # one version for each arrival
+    again = replay.replay(str(file), batches=3)
+    assert versions(file) == before
+    assert again["scores"] == done["scores"]
+
+
+def test_a_job_without_a_schedule_is_deployed_but_not_scheduled(tmp_path):
+    file = project(tmp_path, TEXT + "schedules: {ingest: '5 * * * *'}\n")
+    made = {each.name: each for each in serve.deployments(file)}
+    assert set(made) == {"tiny-ingest", "tiny-retrain", "tiny-forecast"}
+    assert [each.schedule.cron for each in made["tiny-ingest"].schedules] == ["5 * * * *"]
+    assert not made["tiny-retrain"].schedules
+    assert made["tiny-ingest"].entrypoint == "rnnforecast.flows.ingest.ingest"
+    assert made["tiny-ingest"].parameters == {"pipeline": str(file), "project": None}
+
+
+def test_prefect_yaml_deploys_the_shipped_pipelines_as_they_say_themselves():
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    expected = {}
+    for file in (ROOT / "flows" / "pipelines").glob("*.yaml"):
+        loaded = config.load(file)
+        for job in ("ingest", "retrain", "forecast"):
+            path = file.relative_to(ROOT).as_posix()
+            cron = [{"cron": getattr(loaded.schedules, job), "timezone": "UTC"}]
+            expected[f"{loaded.name}-{job}"] = (f"rnnforecast.flows.{job}.{job}", {"pipeline": path}, cron)
+    assert {d["name"]: (d["entrypoint"], d["parameters"], d["schedules"]) for d in listed} == expected
+    for entrypoint, _, _ in expected.values():
+        module, _, name = entrypoint.rpartition(".")
+        assert isinstance(getattr(importlib.import_module(module), name), Flow)
+    assert {d["work_pool"]["name"] for d in listed} == {"rnnforecast"}
+
+
+@pytest.mark.parametrize("name", ["climate", "finance", "signal"])
+def test_the_shipped_pipelines_load_and_name_their_schedules(name):
+    loaded = config.load(ROOT / "flows" / "pipelines" / f"{name}.yaml")
+    assert loaded.name == name
+    assert loaded.root == ROOT
+    assert all((loaded.schedules.ingest, loaded.schedules.retrain, loaded.schedules.forecast))
+    assert {candidate.model for candidate in loaded.models} >= {"naive", "seasonal_naive", "gru", "lstm", "seq2seq"}
+
+
+def test_a_server_ends_with_the_process_that_started_it_even_if_that_is_killed():
+    code = (
+        "import sys\nfrom rnnforecast.flows.servers import Server, free_port\n"
+        "port = free_port()\n"
+        "server = Server('files', [sys.executable, '-m', 'http.server', '--bind', '127.0.0.1', str(port)],\n"
+        "                f'http://127.0.0.1:{port}', health='/', env={}).ready()\n"
+        "print(server.address, flush=True)\nimport time\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        address = parent.stdout.readline().strip()
+        assert servers.answers(address)
+        os.kill(parent.pid, signal.SIGKILL)
+    for _ in range(100):
+        if not servers.answers(address):
+            break
+        signal.sigtimedwait([], 0.1)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(address, timeout=1)
+
+
+def test_a_server_that_does_not_start_says_its_last_words():
+    command = [sys.executable, "-c", "raise SystemExit('no room at the inn')"]
+    with (
+        servers.Server("Inn", command, "http://127.0.0.1:9", health="/", env={}) as server,
+        pytest.raises(servers.ServerError, match="last words: no room at the inn"),
+    ):
+        server.ready()
+
+
+def test_the_server_that_serves_schedules_runs(tmp_path):
+    """Prefect 3.8.8 with SQLAlchemy 2.1 deploys, and then never schedules anything."""
+    file = project(tmp_path, TEXT + "schedules: {ingest: '5 * * * *'}\n")
+    with servers.environment({"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_SERVER_DATABASE_CONNECTION_URL": ""}):
+        os.environ.pop("PREFECT_SERVER_DATABASE_CONNECTION_URL")
+        server = servers.prefect_server(pages=True)
+    with server, temporary_settings({"api.url": f"{server.ready().address}/api"}):
+        for each in serve.deployments(file):
+            each.apply()
+        with get_client(sync_client=True) as client:
+            for _ in range(100):
+                runs = client.read_flow_runs()
+                if runs:
+                    break
+                time.sleep(0.2)
+    assert {run.state.name for run in runs} == {"Scheduled"}
+    assert {run.expected_start_time.minute for run in runs} == {5}
+
+
+def test_a_champion_that_cannot_be_loaded_makes_way_for_a_new_one(tmp_path):
+    file = project(tmp_path, TEXT.replace(", {model: gru, hidden_size: 8}", ""))
+    pipeline.pipeline(str(file))
+    loaded = config.load(file)
+    for settings in Path(loaded.resolve(loaded.storage.artifacts)).rglob("config.json"):
+        settings.write_text("{}")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        forecast.forecast(str(file))
+    assert "takes over" in retrain.retrain(str(file), force=True)["decision"]
+    assert forecast.forecast(str(file))["rows"] == 12
+
+
+def test_new_rows_are_exactly_those_and_forecasts_start_from_the_new_cutoff(first_run):
+    file, _ = first_run
+    added = write_rows(file.parent, since=200, until=206)
+    done = pipeline.pipeline(str(file))
+    assert (done["ingest"]["inserted"], done["ingest"]["updated"]) == (added, 0) == (12, 0)
+    assert done["forecast"]["written"] == 12
+    assert any(row["model"].startswith("champion v") for row in done["leaderboard"])  # scored on the same cutoffs
+    stored = table.read(config.load(file).table("forecasts"))
+    assert stored["cutoff"].unique().sort().to_list() == [START + timedelta(hours=hour) for hour in (199, 205)]
