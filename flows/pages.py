@@ -1,5 +1,6 @@
 """What a pipeline stands at: its leaderboard, champion and forecasts, for the command, and as the report page."""
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,14 @@ def former(champion: Registered) -> str:
 def _facts(pipeline: Pipeline, champion: Registered, last: dict[str, Any]) -> dict[str, str]:
     return {
         "model version": f"{pipeline.name}/{champion.version} ({champion.model.candidate.label})",
-        "table version": f"{last['table_version']}",
-        "table digest": str(last["table_digest"]),
+        "table version": str(table.version(pipeline.table("observations"), pipeline.storage.options)),
+        "trained on table version": f"{champion.tags.get('table_version', '')}",
+        "its digest": champion.tags.get("table_digest", ""),
         "trained on readings to": champion.tags.get("cutoff", ""),
         "compared on": f"{last['cutoffs']} cutoffs",
         "MLflow run": champion.run_id,
         "git commit": champion.tags.get("git_commit", ""),
+        "packages": ", ".join(f"{name} {version(name)}" for name in ("rnnforecast", "torch", "polars", "mlflow")),
         "observations": pipeline.table("observations"),
         "forecasts": pipeline.table("forecasts"),
     }

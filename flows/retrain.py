@@ -1,5 +1,6 @@
 """The retrain flow: every candidate trained and scored on the same cutoffs, logged, and the best promoted."""
 
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -29,7 +30,7 @@ def retrain(pipeline: str, project: str | None = None, until: Until = None, forc
     RegistryError.
     """
     work = plan(pipeline, project, until)
-    if not force and is_known(work):
+    if is_known(work, force):
         return pages.standing(work.loaded)
     candidates = work.loaded.models
     for candidate in candidates:
@@ -50,11 +51,14 @@ def plan(pipeline: str, project: str | None, until: Until) -> Study:
 
 
 @step("look up")
-def is_known(work: Study) -> bool:
-    """Whether this very retrain has come to its end before."""
+def is_known(work: Study, force: bool) -> bool:
+    """Whether this very retrain has come to its end before; with `force`, what it kept is thrown away instead."""
     pipeline = work.loaded
     version = registry.version_of(pipeline, registry.CHAMPION)
     if version is None or study.finished(pipeline) is None or not registry.known(pipeline, work.key):
+        return False
+    if force:
+        shutil.rmtree(work.folder, ignore_errors=True)
         return False
     since = study.finished(pipeline) or {}
     log.info(

@@ -263,7 +263,8 @@ def headline(data: ReportData) -> str:
         return said
     if abs(skill) < 0.005:
         return f"{said}; on a par with the seasonal naive"
-    return f"{said}; {percent(abs(skill))} {'better' if skill > 0 else 'worse'} than the seasonal naive"
+    direction = "lower" if skill > 0 else "higher"
+    return f"{said}; {percent(abs(skill))} {direction} {METRICS[data.metric]} than the seasonal naive"
 
 
 def verdict(data: ReportData) -> str:

@@ -112,6 +112,24 @@ def test_a_forecast_can_be_exported_and_another_suffix_is_refused(first_run, tmp
         forecast.forecast(str(file), output=str(tmp_path / "out.xlsx"))
 
 
+def test_force_trains_all_anew_and_a_challenger_that_is_only_equal_stays_challenger(tmp_path, monkeypatch):
+    file = project(tmp_path)
+    first = pipeline.pipeline(str(file))
+    fitted, fit = [], retrain.fit
+
+    def counted(loaded, candidate, setting):
+        fitted.append(candidate.label)
+        return fit(loaded, candidate, setting)
+
+    monkeypatch.setattr(retrain, "fit", counted)
+    again = retrain.retrain(str(file), force=True)
+    assert fitted == ["naive", "seasonal_naive", "gru"]
+    assert again["champion"] == first["champion"]
+    assert "does not beat champion" in again["decision"]
+    aliases = {row["alias"] for row in registry.history(config.load(file)).to_dicts()}
+    assert {"champion", "challenger"} <= aliases
+
+
 def test_a_retrain_that_was_interrupted_goes_on_with_the_candidates_it_had(tmp_path, monkeypatch):
     file = project(tmp_path, TEXT.replace("{model: gru, hidden_size: 8}", "auto_theta"))
     ingest.ingest(str(file))
