@@ -143,7 +143,7 @@ def compare(work: Study) -> None:
     board.write_parquet(work.folder / pages.BOARD)
     artifacts.table(pipeline, "leaderboard", board, f"on {plural(len(setting.cutoffs), 'cutoff')}, best first")
     best = board.row(0, named=True)
-    metric = pipeline.backtest.metric
+    metric = backtest.decisive(pipeline.backtest.metric, board[pipeline.backtest.metric])
     log.info("%s: retrain: best of %d: %s, %s %.4g", pipeline.name, len(board), best[MODEL], metric, best[metric])
 
 

@@ -1,6 +1,6 @@
 """Rolling origin over the test span for anything that can forecast, and the leaderboard that comes of it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -64,10 +64,16 @@ def by_series(results: Sequence[Result], history: pl.DataFrame, *, season_length
     )
 
 
+def decisive(metric: str, scores: Iterable[float | None]) -> str:
+    """`metric`, or the mean absolute error where no model has a value of it: a constant series has no MASE."""
+    return metric if any(score is not None for score in scores) else "mae"
+
+
 def leaderboard(results: Sequence[Result], series: pl.DataFrame, *, metric: str) -> pl.DataFrame:
     """All models, best first by `metric`: model, skill, mase, wql, mae, rmse, smape, coverage, seconds.
 
-    skill = 1 - metric / metric of the seasonal naive: 0.3 is 30 % better than repeating the last season.
+    skill = 1 - metric / metric of the seasonal naive: 0.3 is 30 % better than repeating the last season. Where no
+    model has a value of the metric, `decisive` says what counts instead.
     """
     rows = [
         {MODEL: result.label, **overall(result.scored, series.filter(pl.col(MODEL) == result.label))}
@@ -75,8 +81,9 @@ def leaderboard(results: Sequence[Result], series: pl.DataFrame, *, metric: str)
         for result in results
     ]
     table = pl.DataFrame(rows, schema_overrides=dict.fromkeys(METRICS, pl.Float64))
+    metric = decisive(metric, table[metric])
     reference = table.filter(pl.col(MODEL) == REFERENCE)[metric]
-    unit = reference[0] if len(reference) else None
+    unit = reference[0] or None if len(reference) else None  # a perfect seasonal naive leaves no skill to have
     reference_value = pl.lit(unit, dtype=pl.Float64)
     table = table.with_columns(skill=(reference_value - pl.col(metric)) / reference_value)
     return table.select(LEADERBOARD).sort(metric, nulls_last=True, maintain_order=True)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from mlflow import MlflowClient
 
+from rnnforecast.backtest import decisive
 from rnnforecast.config import Pipeline
 from rnnforecast.registry import CHAMPION, DECISION_TAG, Logged, aliases
 from rnnforecast.store import RegistryError, client, hidden
@@ -40,11 +41,13 @@ def promote(
     """
     if not logged:
         raise RegistryError(f"{pipeline.name}: no candidate was logged, so none can be promoted; train at least one")
-    metric = pipeline.backtest.metric
+    metric = decisive(pipeline.backtest.metric, (entry.row.get(pipeline.backtest.metric) for entry in logged))
     best = min(logged, key=lambda entry: _score(entry.row, metric))
     store = client(pipeline)
     former = aliases(pipeline).get(CHAMPION)
-    present = _present(store, pipeline, former, champion_row)
+    present = _present(
+        store, pipeline.name, former, score=None if champion_row is None else _score(champion_row, metric)
+    )
     on = f"on the same {cutoffs} cutoff{'s' if cutoffs != 1 else ''}"
     promoted, reason = _judge(best, logged, present, metric=metric, on=on)
     if promoted:
@@ -86,13 +89,10 @@ class _Present:
     score: float | None
 
 
-def _present(
-    store: MlflowClient, pipeline: Pipeline, version: str | None, row: Mapping[str, Any] | None
-) -> _Present | None:
+def _present(store: MlflowClient, name: str, version: str | None, *, score: float | None) -> _Present | None:
     if version is None:
         return None
-    candidate = store.get_model_version(pipeline.name, version).tags.get("candidate", "")
-    score = None if row is None else _score(row, pipeline.backtest.metric)
+    candidate = store.get_model_version(name, version).tags.get("candidate", "")
     return _Present(f"champion v{version} {candidate}".strip(), score)
 
 

@@ -95,3 +95,21 @@ def test_the_leaderboard_counts_skill_against_the_seasonal_naive_and_puts_the_be
     assert skill["seasonal_naive"] == 0
     assert skill["naive"] == pytest.approx(1 - mase["naive"] / mase["seasonal_naive"])
     assert len(results[0].scored) == len(cutoffs) * 6
+
+
+def test_constant_series_have_no_mase_so_the_absolute_error_decides():
+    frame = pl.DataFrame({"series_id": "a", "timestamp": range(100), "target": 5.0})
+    panel = Panel.from_frame(frame)
+    constant = Task(6, (0.1, 0.5, 0.9), panel.frequency, (1,))
+    cutoffs = windows.backtest_cutoffs(panel, windows.split(panel, 18, 18), 6, 6)
+    naive = backtest.run(
+        BaselineModel(constant, Candidate(model="seasonal_naive")), panel, cutoffs, label=backtest.REFERENCE
+    )
+    worse = backtest.Result("worse", naive.scored.with_columns(pl.col("q0.5") + 1))
+    series = backtest.by_series([worse, naive], backtest.long_frame(panel), season_length=1)
+    board = backtest.leaderboard([worse, naive], series, metric="mase")
+    assert board["mase"].to_list() == [None, None]
+    assert board["model"].to_list() == ["seasonal_naive", "worse"]
+    assert board["skill"].to_list() == [None, None]
+    assert backtest.decisive("mase", board["mase"]) == "mae"
+    assert backtest.decisive("mase", [None, 1.0]) == "mase"
