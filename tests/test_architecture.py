@@ -148,7 +148,7 @@ def later():
 
 @pytest.mark.parametrize("folder", ["data", "mlflow"])
 def test_no_python_lies_where_it_would_shadow_a_library(folder):
-    """What a run keeps there (each model's bundle.py, deep among the artifacts) is ignored by git and shadows nothing."""
+    """What a run keeps there (a bundle.py deep among the artifacts) is ignored by git and shadows nothing."""
     tracked = subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     assert not [name for name in tracked.splitlines() if name.endswith(".py")]
     assert not list((ROOT / folder).glob("*.py"))
