@@ -19,4 +19,4 @@ def test_a_large_block_that_was_freed_is_not_taken_from_the_system_again():
     if not keep_memory():
         pytest.skip("not glibc's allocator: there is nothing to ask of it")
     faults(2)
-    assert faults(10) < 8_192
+    assert faults(10) < 5 * 8_192  # ten fresh blocks would be 81,920
