@@ -32,8 +32,7 @@ def run(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, label: str, secon
 def long_frame(panel: Panel, end: torch.Tensor | None = None) -> pl.DataFrame:
     """A panel back as a long frame on its full grid, gaps as nulls; `end` [S]: only the steps before it."""
     stop = panel.lengths if end is None else end
-    series = torch.repeat_interleave(torch.arange(len(panel)), panel.offsets.diff())
-    place = torch.arange(len(panel.values)) - panel.offsets[series]
+    series, place = panel.places()
     kept = torch.nonzero(place < stop[series])[:, 0]
     values = panel.values[kept].double().masked_fill(~panel.mask[kept], torch.nan)
     names = pl.Series(panel.series_ids)

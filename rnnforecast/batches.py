@@ -31,12 +31,11 @@ class Segment(NamedTuple):
 
 def gather(panel: Panel, series: Tensor, start: Tensor, steps: int, horizon: int) -> Inputs:
     """Steps start..start+T-1 of lanes; outside of a series nothing is observed. series, start [B]."""
-    rows, valid = _rows(panel, series, start, steps + horizon)
-    values, mask = panel.gather(rows[:, :steps], valid[:, :steps])
+    values, mask = panel.gather(*_rows(panel, series, start, steps))
     ordinals = (panel.starts[series] + start)[:, None] + torch.arange(steps, device=start.device)
-    past = _covariates(panel.past, rows[:, :steps], valid[:, :steps])
-    after, inside = _rows(panel, series, start + 1, steps + horizon)
-    return Inputs(values, mask, ordinals, past, _covariates(panel.known, after, inside))
+    past = _covariates(panel.past, panel, series, start, steps=steps)
+    known = _covariates(panel.known, panel, series, start + 1, steps=steps + horizon)
+    return Inputs(values, mask, ordinals, past, known)
 
 
 def _rows(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -46,9 +45,10 @@ def _rows(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tens
     return rows, (place >= 0) & (rows < stop)
 
 
-def _covariates(values: Tensor, rows: Tensor, valid: Tensor) -> Tensor:
+def _covariates(values: Tensor, panel: Panel, series: Tensor, start: Tensor, *, steps: int) -> Tensor:
     if values.shape[1] == 0:
-        return values.new_zeros((*rows.shape, 0))
+        return values.new_zeros((len(series), steps, 0))
+    rows, valid = _rows(panel, series, start, steps)
     found = values[rows.clamp(0, len(values) - 1)]
     return torch.where(valid[..., None], found, torch.nan)
 

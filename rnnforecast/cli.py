@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,13 +78,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Ingest, train, compare, promote, forecast, report: all of it; a second time, only what is new."""
-    loaded = config.load(pipeline, project=project)
-    with _flows() as ready:
-        from rnnforecast.flows.pipeline import pipeline as flow
-
-        ready()
-        done = flow(cli_values.path(pipeline), project, cli_values.moment(until), force)
-    as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
+    _bring_up("pipeline", pipeline, project=project, until=until, force=force, json=json)
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -113,13 +108,7 @@ def retrain(
     json: Json = False,
 ) -> None:
     """Train all candidates, compare them with the champion on the same cutoffs, promote the best."""
-    loaded = config.load(pipeline, project=project)
-    with _flows() as ready:
-        from rnnforecast.flows.retrain import retrain as flow
-
-        ready()
-        done = flow(cli_values.path(pipeline), project, cli_values.moment(until), force)
-    as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
+    _bring_up("retrain", pipeline, project=project, until=until, force=force, json=json)
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -272,6 +261,16 @@ def rollback(pipeline: PipelineFile, project: Project = None, json: Json = False
 
 
 # --- what the commands share --------------------------------------------------------------------------------------
+
+
+def _bring_up(job: str, file: str, *, project: str | None, until: str | None, force: bool, json: bool) -> None:
+    """Run the flow `job` (the module and its flow have one name), and show what the pipeline stands at after it."""
+    loaded = config.load(file, project=project)
+    with _flows() as ready:
+        flow = getattr(import_module(f"rnnforecast.flows.{job}"), job)
+        ready()
+        done = flow(cli_values.path(file), project, cli_values.moment(until), force)
+    as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
 
 
 @contextmanager

@@ -41,11 +41,10 @@ class Forecaster(pl.LightningModule):
     def validation_step(self, batch: Segment, batch_idx: int) -> Tensor:
         state = remember(self.network, batch.before, batch.before_mask)
         encoding, _ = self.network.encode(batch.inputs, state)
-        steps = batch.first.shape[1]
         at = torch.nonzero(batch.first[0])[:, 0]
         at = at[torch.linspace(0, len(at) - 1, min(len(at), 32), device=at.device).long()].expand(len(batch.fresh), -1)
         loss = self._loss(encoding, batch, at)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.fresh) * steps)
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.fresh))
         return loss
 
     def _training_cutoffs(self, batch: Segment) -> Tensor:

@@ -88,11 +88,14 @@ class Panel:
     @cached_property
     def lengths(self) -> Tensor:
         """Steps from the first to the last reading of each series, [S]."""
+        series, place = self.places()
         last = torch.zeros(len(self), dtype=torch.int64)
-        rows = torch.arange(len(self.mask)) + 1
+        return last.scatter_reduce_(0, series, torch.where(self.mask, place + 1, 0), "amax")
+
+    def places(self) -> tuple[Tensor, Tensor]:
+        """The series of every row, and its position there: [N] each."""
         series = torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
-        last.scatter_reduce_(0, series, torch.where(self.mask, rows - self.offsets[series], 0), "amax")
-        return last
+        return series, torch.arange(len(self.values)) - self.offsets[series]
 
     @property
     def last(self) -> Cutoffs:

@@ -56,7 +56,7 @@ def fit(
     with tempfile.TemporaryDirectory(prefix="rnnforecast-") as folder, _Quiet():
         recorder = _Recorder()
         best = ModelCheckpoint(folder, monitor="val_loss", mode="min", save_top_k=1)
-        trainer = _trainer(training, [recorder, best], progress=progress, label=candidate.label)
+        trainer = _trainer(training, [recorder, best], progress=progress)
         resident = panel.to(trainer.strategy.root_device)
         trainer.fit(
             forecaster,
@@ -87,7 +87,7 @@ def batch_size(parts: Split, training: Training, steps: int) -> int:
     return min(max(int(parts.train_end.clamp(min=0).sum()) // steps, low), high)
 
 
-def _trainer(training: Training, callbacks: list[Callback], *, progress: bool, label: str) -> pl.Trainer:
+def _trainer(training: Training, callbacks: list[Callback], *, progress: bool) -> pl.Trainer:
     callbacks = [*callbacks, EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)]
     if training.ema_decay:
         callbacks.append(WeightAveraging(avg_fn=_average(training.ema_decay)))
@@ -153,8 +153,8 @@ def _validation(panel: Panel, parts: Split, task: Task, steps: int, memory: int)
 
 def _standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
     """Covariates in units of the training span's mean and deviation."""
-    series = torch.repeat_interleave(torch.arange(len(panel)), panel.offsets.diff())
-    inside = torch.arange(len(panel.values)) - panel.offsets[series] < train_end[series]
+    series, place = panel.places()
+    inside = place < train_end[series]
     for name, values in (("past_stats", panel.past), ("known_stats", panel.known)):
         seen = values[inside]
         if seen.shape[1] == 0:
