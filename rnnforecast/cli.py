@@ -205,14 +205,22 @@ def leaderboard(pipeline: PipelineFile, project: Project = None, json: Json = Fa
 
 
 @app.command(rich_help_panel="Look")
-def models(pipeline: PipelineFile, project: Project = None, json: Json = False) -> None:
+def models(json: Json = False) -> None:
+    """The parts of networks, their presets, what does not combine and why; `versions` lists a pipeline's models."""
+    from rnnforecast import cli_models
+
+    as_json(cli_models.listed()) if json else cli_models.show()
+
+
+@app.command(rich_help_panel="Look")
+def versions(pipeline: PipelineFile, project: Project = None, json: Json = False) -> None:
     """All registered versions of the pipeline's model, newest first."""
     from rnnforecast import registry
 
     loaded = config.load(pipeline, project=project)
     rows = registry.history(loaded).to_dicts()
     columns = [name for name in rows[0] if name != "run_id"] if rows else []
-    as_json(rows) if json else cli_show.table(rows, title=f"{loaded.name}: models", columns=columns)
+    as_json(rows) if json else cli_show.table(rows, title=f"{loaded.name}: versions", columns=columns)
 
 
 @app.command(rich_help_panel="Look")
@@ -225,21 +233,9 @@ def table(
     json: Json = False,
 ) -> None:
     """The newest rows of one of the pipeline's tables."""
-    from rnnforecast import table as tables
-    from rnnforecast.columns import SERIES_ID, TIMESTAMP
+    from rnnforecast import cli_table
 
-    loaded = config.load(pipeline, project=project)
-    if name not in ("observations", "quarantine", "forecasts"):
-        raise config.ConfigError(f"table: expected observations, quarantine or forecasts; found {name!r}")
-    place, storage = loaded.table(name), loaded.storage.options
-    title, found = f"{loaded.name}: {name}", []
-    if tables.version(place, storage) is not None:
-        frame = tables.read(place, options=storage)
-        if series is not None and SERIES_ID in frame.columns:
-            frame = frame.filter(frame[SERIES_ID] == series)
-        order = [TIMESTAMP] if TIMESTAMP in frame.columns else []
-        found = frame.sort(order, maintain_order=True).tail(rows).to_dicts() if order else frame.tail(rows).to_dicts()
-        title += f", {len(frame):,} rows"
+    title, found = cli_table.newest(config.load(pipeline, project=project), name, rows=rows, series=series)
     as_json(found) if json else cli_show.table(found, title=title)
 
 

@@ -1,19 +1,11 @@
 """The parts of the pipeline file, each a frozen model whose fields document their keys."""
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-NETWORKS = ("gru", "lstm", "seq2seq")
-BASELINES = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
-
-Model = Literal["naive", "seasonal_naive", "auto_ets", "auto_theta", "gru", "lstm", "seq2seq"]
-
-
-class Section(BaseModel):
-    """A part of the pipeline file: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from rnnforecast.config_section import Section
 
 
 class Columns(Section):
@@ -62,24 +54,6 @@ class DatasetSource(Section):
 Source = Annotated[FileSource | DatasetSource, Field(discriminator="kind")]
 
 
-class Candidate(Section):
-    """One model that competes; a bare name in the file means all defaults."""
-
-    model: Model = Field(description="A baseline (naive, seasonal_naive, auto_ets, auto_theta) or gru, lstm, seq2seq.")
-    name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
-    hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
-    num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers.")
-
-    @property
-    def label(self) -> str:
-        return self.name or self.model
-
-    @property
-    def is_network(self) -> bool:
-        return self.model in NETWORKS
-
-
 class Training(Section):
     """How the networks are trained."""
 
@@ -87,7 +61,12 @@ class Training(Section):
     max_seconds: float | None = Field(None, gt=0, description="Wall-clock limit for one network; absent: none.")
     batch_size: int | Literal["auto"] = Field("auto", description="Segments per step; auto: 8 to 32, by the data.")
     segment_length: int | Literal["auto"] = Field("auto", description="Steps of one segment, warm-up not counted.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the one-cycle schedule.")
+    cutoffs_per_segment: int | Literal["auto"] = Field(
+        "auto", description="Steps of a segment that are forecast from and bear a loss; auto: by the network."
+    )
+    learning_rate: float | Literal["auto"] = Field(
+        2e-3, description="Peak of the one-cycle schedule; auto: found by a range test (Smith 2017)."
+    )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's.")
     gradient_clip_val: float = Field(1.0, gt=0, description="Largest gradient norm (or entry, by value).")
     gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
@@ -96,8 +75,16 @@ class Training(Section):
     validate_every: int = Field(25, ge=1, description="Optimiser steps between validations.")
     patience: int = Field(8, ge=1, description="Validations without a gain before training stops.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
+    devices: int = Field(1, ge=1, description="GPUs (or processes) that train one network side by side.")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Lightning's precision.")
     seed: int = Field(1, ge=0, description="Seed of weights and batches.")
+
+    @field_validator("batch_size", "segment_length", "cutoffs_per_segment", "learning_rate")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if not isinstance(value, str) and not 0 < value < math.inf:
+            raise ValueError(f"expected a number above 0, or auto; found {value}")
+        return value
 
 
 class Backtest(Section):

@@ -42,7 +42,7 @@ def test_help_is_quick_and_lists_the_commands(tmp_path):
     assert done.returncode == 0
     listed = {line.split()[1] for line in done.stdout.splitlines() if line.startswith("│ ")}
     assert {"init", "run", "ingest", "retrain", "forecast", "serve", "ui", "demo", "schema"} <= listed
-    assert {"leaderboard", "models", "table", "rollback"} <= listed
+    assert {"leaderboard", "models", "versions", "table", "rollback"} <= listed
     assert seconds < 3  # a busy machine; alone it takes 0.4
 
 
@@ -63,7 +63,7 @@ def test_looking_needs_no_prefect_and_prints_tables_or_json(ran, capsys):
     told = json.loads(done.stdout)
     assert cli.main(["leaderboard", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == told["leaderboard"]
-    assert cli.main(["models", str(file)]) == 0
+    assert cli.main(["versions", str(file)]) == 0
     assert "champion" in capsys.readouterr().out
     assert cli.main(["table", str(file), "--rows", "3", "--series", "a", "--json"]) == 0
     assert [row["timestamp"] for row in json.loads(capsys.readouterr().out)] == [
@@ -143,6 +143,35 @@ def test_schema_and_version_print_what_they_say(capsys):
     assert json.loads(capsys.readouterr().out) == config.json_schema()
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_models_lists_every_part_preset_and_refusal(capsys):
+    assert cli.main(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert "rnn | lstm | gru" in shown
+    assert "deepar" in shown
+    assert "bidirectional without context_length" in shown
+    assert "bidirectional: true with decoder: autoregressive" in shown
+    assert cli.main(["models", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [part["key"] for part in told["parts"]] == list(config.Parts.model_fields)
+    assert all(part["choices"] and part["meaning"] for part in told["parts"])
+    ranges = {part["key"]: (part["choices"], part["default"]) for part in told["parts"]}
+    assert ranges["dropout"] == ("0 to below 1", "0.0")
+    assert ranges["context_length"] == ("2 or more | absent", "absent")
+    assert ranges["lags"] == ("[1, 24, ...] | seasons", "seasons")
+    assert [preset["model"] for preset in told["presets"]] == list(config.NETWORKS)
+    for preset in told["presets"]:
+        assert config.refusals(config.Parts(**preset["parts"])) == []
+    assert {"bidirectional": True, "context_length": None, "because": ["bidirectional without context_length"]} in told[
+        "pairs_apart"
+    ]
+
+
+def test_models_takes_no_pipeline_and_says_what_lists_its_versions(tmp_path, capsys):
+    assert cli.main(["models", str(project(tmp_path))]) == 2
+    assert cli.main(["models", "--help"]) == 0
+    assert "versions" in capsys.readouterr().out
 
 
 def test_the_demo_knows_its_pipelines_and_refuses_others():

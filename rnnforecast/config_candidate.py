@@ -1,0 +1,99 @@
+"""Who competes: a baseline, or a network put together from parts. A preset is a word for some parts."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from pydantic import Field, model_validator
+
+from rnnforecast.config_parts import Parts
+from rnnforecast.config_rules import Rule, broken
+
+BASELINES: Final = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
+
+# What differs from the defaults of `Parts`; a key that is given wins over its preset's. segrnn: the paper's windows are
+# of 720 steps and its segments of 48; here of about four days of hours, so that short series have a window too.
+PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "gru": {},
+        "lstm": {"cell": "lstm"},
+        "rnn": {"cell": "rnn", "init": "orthogonal"},
+        "seq2seq": {"decoder": "seq2seq"},
+        "attention": {"decoder": "attention"},
+        "mqrnn": {"cell": "lstm", "base": "none", "scaling": "standard"},
+        "deepar": {
+            "cell": "lstm",
+            "num_layers": 2,
+            "decoder": "autoregressive",
+            "head": "student_t",
+            "scaling": "mean",
+            "base": "none",
+        },
+        "segrnn": {
+            "context_length": 96,
+            "patch_length": 12,
+            "decoder": "parallel",
+            "scaling": "last",
+            "base": "none",
+            "head": "point",
+            "loss": "mae",
+        },
+    }
+)
+NETWORKS: Final = tuple(PRESETS)
+
+Model = Literal[
+    "naive",
+    "seasonal_naive",
+    "auto_ets",
+    "auto_theta",
+    "gru",
+    "lstm",
+    "rnn",
+    "seq2seq",
+    "attention",
+    "mqrnn",
+    "deepar",
+    "segrnn",
+]
+
+
+class Candidate(Parts):
+    """One model that competes; a bare name in the file means all defaults of that name."""
+
+    model: Model = Field(
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
+        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn): its other keys say how it differs."
+    )
+    name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_of_the_preset(cls, value: Any) -> Any:
+        word = value.get("model") if isinstance(value, Mapping) else None
+        return {**PRESETS[word], **value} if isinstance(word, str) and word in PRESETS else value
+
+    @model_validator(mode="after")
+    def _allowed(self) -> "Candidate":
+        lines = self._of_baseline() if not self.is_network else [self._told(rule) for rule in broken(self)]
+        if lines:
+            raise ValueError("\n".join(lines))
+        return self
+
+    def _of_baseline(self) -> list[str]:
+        """A dump of a baseline names every key, so a value that equals the default is no choice."""
+        set_ = [name for name, field in Parts.model_fields.items() if getattr(self, name) != field.default]
+        return [f"{name}: a key of networks; `{self.model}` is a baseline and takes none of them" for name in set_]
+
+    def _told(self, rule: Rule) -> str:
+        preset = PRESETS[self.model]
+        ours = [name for name in rule.fields if name in preset and getattr(self, name) == preset[name]]
+        return rule.told(self) + (f" (`model: {self.model}` sets {' and '.join(ours)})" if ours else "")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.model
+
+    @property
+    def is_network(self) -> bool:
+        return self.model in PRESETS
