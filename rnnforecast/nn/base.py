@@ -3,6 +3,11 @@
 import torch
 from torch import Tensor
 
+from rnnforecast.config_parts import Base
+from rnnforecast.nn.running import running_sum
+
+FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
+
 
 def naive_forecasts(filled: Tensor, level: Tensor, at: Tensor, seasons: tuple[int, ...], horizon: int) -> Tensor:
     """The last value, the level, and the seasonal naive of each season, at cutoffs `at`.
@@ -20,6 +25,47 @@ def naive_forecasts(filled: Tensor, level: Tensor, at: Tensor, seasons: tuple[in
     return torch.cat([torch.where(repeated.isnan(), flat, repeated), flat], dim=-1)
 
 
-def count(seasons: tuple[int, ...]) -> int:
-    """S: how many naive forecasts there are."""
-    return 2 + sum(season > 1 for season in seasons)
+def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) -> Tensor:
+    """The mean seasonal profile: for each step ahead the mean over the last `cycles` seasons of the value at its place
+    in the season.
+
+    filled [R, M + T], at [R, K] positions in it; returns [R, K, H]. Values from before the first reading are skipped;
+    NaN where there is no other.
+    """
+    known = torch.stack([filled.nan_to_num(0.0), (~filled.isnan()).to(filled)])
+    summed, count = running_sum(known, cycles, stride=season)
+    mean = summed / count.where(count > 0, torch.nan)
+    ahead = torch.arange(1, horizon + 1, device=at.device)
+    places = at[:, :, None] + ahead - season * ((ahead + season - 1) // season)  # the same place, the last time
+    return mean.gather(1, places.flatten(1)).view(places.shape)
+
+
+def bases(
+    kind: Base, filled: Tensor, *, level: Tensor, at: Tensor, seasons: tuple[int, ...], horizon: int, memory: int
+) -> Tensor:
+    """The S forecasts that a base mixes, [R, K, H, S], with S = count(kind, seasons, memory).
+
+    filled [R, M + T], level [R, K], at [R, K] positions in `filled` (M + t is step t), memory: M.
+    """
+    if kind == "none":
+        return filled.new_zeros(*at.shape, horizon, 0)
+    found = naive_forecasts(filled, level, at, seasons, horizon)
+    season = _profile_season(kind, seasons, memory)
+    if not season:
+        return found
+    mean = profile(filled, at, season, memory // season, horizon)
+    return torch.cat([found, torch.where(mean.isnan(), level[:, :, None], mean)[..., None]], dim=-1)
+
+
+def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
+    """S: how many forecasts a base mixes."""
+    if kind == "none":
+        return 0
+    return 2 + sum(season > 1 for season in seasons) + bool(_profile_season(kind, seasons, memory))
+
+
+def _profile_season(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
+    """The shortest season longer than one step, whose profile is a base; 0 where there is none."""
+    shortest = min((season for season in seasons if season > 1), default=0)
+    enough = bool(shortest) and memory // shortest >= FEWEST_CYCLES
+    return shortest if kind == "profile" and enough else 0

@@ -1,64 +1,52 @@
-"""From the state at a cutoff to raw outputs for every step of the horizon."""
+"""From the state at a cutoff to raw outputs for every step of the horizon: what every decoder is given and returns.
 
-import torch
+Shapes here and in the other `decoder_*` files: N cutoffs of all lanes, H horizon, C channels, O raw outputs of a step
+and channel, D hidden units, Kc known covariates, A encoder states that attention may look at. What a decoder returns
+is in the precision of `base`, under automatic mixed precision too.
+"""
+
+from typing import NamedTuple
+
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Ahead(NamedTuple):
+    """What a decoder may look at besides the context."""
+
+    base: Tensor  # [N, H, C] scaled base forecast of each channel; zeros if there is none
+    known: Tensor  # [N, H, Kc] standardised known covariates of the steps ahead; Kc may be 0
+    states: Tensor  # [N, A, D] encoder outputs up to the cutoff, oldest first; A = 0 unless attention
+    valid: Tensor  # [N, A] bool, False before the series began; at least the last is True
+    actual: Tensor | None = None  # [N, H, C] scaled actual values, of training only; NaN where missing
+    teacher_forcing: float = 0.0  # probability, per cutoff and step, of feeding the actual value
+
+
+class Decoded(NamedTuple):
+    """What a decoder says of each step, for a head to read."""
+
+    raw: Tensor  # [N, H, C, O]
+    weights: Tensor | None = None  # [N, H, A] where attention looked, only of attention
 
 
 class DirectDecoder(nn.Module):
     """All steps at once from the state, with a local part that reads the known covariates of each step
     (MQ-RNN: Wen et al. 2017)."""
 
-    def __init__(self, hidden_size: int, horizon: int, *, quantiles: int, known: int) -> None:
+    def __init__(self, hidden_size: int, horizon: int, *, channels: int, outputs: int, known: int) -> None:
         super().__init__()
-        self.shape = (horizon, quantiles)
+        self.shape = (channels, outputs)
+        self.horizon = horizon
         self.inner = nn.Linear(hidden_size, hidden_size)
-        self.outer = nn.Linear(hidden_size, horizon * quantiles)
+        self.outer = nn.Linear(hidden_size, horizon * channels * outputs)
         self.local = nn.Sequential(nn.Linear(known, hidden_size), nn.GELU()) if known else None
-        self.local_outer = nn.Linear(hidden_size, quantiles) if known else None
+        self.local_outer = nn.Linear(hidden_size, channels * outputs) if known else None
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, context: Tensor, base: Tensor, known: Tensor) -> Tensor:
-        """context [B, K, D], base [B, K, H] (scaled; not needed here), known [B, K, H, C]; returns [B, K, H, Q]."""
-        raw = self.outer(F.gelu(self.inner(context))).unflatten(-1, self.shape)
+    def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
+        """context [N, D]; of `ahead` only `known` is read."""
+        raw = self.outer(F.gelu(self.inner(context))).unflatten(-1, (self.horizon, -1))
         if self.local is not None and self.local_outer is not None:
-            raw = raw + self.local_outer(self.local(known) * context[:, :, None])
-        return raw
-
-
-class RecurrentDecoder(nn.Module):
-    """Encoder-decoder (Sutskever et al. 2014; context at every step: Cho et al. 2014): h'_k = f(h'_{k-1}, y_{k-1}, c),
-    fed with its own median, in training as in forecasting."""
-
-    def __init__(self, hidden_size: int, *, quantiles: int, median: int, known: int) -> None:
-        super().__init__()
-        self.median = median
-        self.start = nn.Linear(hidden_size, hidden_size)
-        self.context = nn.Linear(hidden_size, 3 * hidden_size)  # c's share of the gates, the same at every step
-        self.cell = nn.GRUCell(2 + known, hidden_size)
-        self.outer = nn.Linear(hidden_size, quantiles)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
-
-    def forward(self, context: Tensor, base: Tensor, known: Tensor) -> Tensor:
-        """context [B, K, D], base [B, K, H] (scaled naive forecast), known [B, K, H, C]; returns [B, K, H, Q]."""
-        lanes = context.flatten(0, 1)
-        hidden, gates = torch.tanh(self.start(lanes)), self.context(lanes)
-        bases, knowns = base.flatten(0, 1), known.flatten(0, 1)
-        previous, outputs = bases[:, 0], []
-        for step in range(base.shape[-1]):
-            seen = torch.cat([torch.stack([previous, bases[:, step]], dim=-1), knowns[:, step]], dim=-1)
-            hidden = self._step(seen, hidden, gates)
-            raw = self.outer(hidden)
-            outputs.append(raw)
-            previous = bases[:, step] + raw[:, self.median]
-        return torch.stack(outputs, dim=1).unflatten(0, context.shape[:2])
-
-    def _step(self, seen: Tensor, hidden: Tensor, gates: Tensor) -> Tensor:
-        """One GRU step whose gates also see the context."""
-        inputs = (F.linear(seen, self.cell.weight_ih, self.cell.bias_ih) + gates).chunk(3, dim=-1)
-        recurrent = F.linear(hidden, self.cell.weight_hh, self.cell.bias_hh).chunk(3, dim=-1)
-        reset, update = torch.sigmoid(inputs[0] + recurrent[0]), torch.sigmoid(inputs[1] + recurrent[1])
-        new = torch.tanh(inputs[2] + reset * recurrent[2])
-        return new + update * (hidden - new)
+            raw = raw + self.local_outer(self.local(ahead.known) * context[:, None])
+        return Decoded(raw.unflatten(-1, self.shape).to(ahead.base.dtype))

@@ -1,73 +1,93 @@
-"""The causal encoder: one fused recurrent call over all steps, state in, state out."""
-
-import math
-from typing import Literal
+"""The encoder: features of steps in, contexts out. Carried as n interleaved recurrences, or read window by window."""
 
 import torch
 from torch import Tensor, nn
 
-from rnnforecast.nn.memory import State, since_reading
-
-LARGEST_INPUT = 10.0  # in spreads: a spike is seen as large, not as a thousand times larger than the rest
+from rnnforecast.config_parts import Parts
+from rnnforecast.nn.recurrence import Memory, Recurrence, initialise
 
 
 class Encoder(nn.Module):
-    """A GRU or LSTM over features of each step, all in units of the causal level and spread."""
+    """A recurrence over segments of n steps (n = 1: every step).
 
-    def __init__(
-        self, cell: Literal["gru", "lstm"], features: int, *, hidden_size: int, num_layers: int, dropout: float
-    ) -> None:
-        super().__init__()
-        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[cell]
-        self.rnn = kind(
-            features, hidden_size, num_layers=num_layers, dropout=dropout if num_layers > 1 else 0.0, batch_first=True
-        )
-
-    def initial(self, lanes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Zero hidden and cell state, [L, B, D] and [L, B, D or 0]."""
-        shape = (self.rnn.num_layers, lanes, self.rnn.hidden_size)
-        cell = shape if isinstance(self.rnn, nn.LSTM) else (*shape[:2], 0)
-        return torch.zeros(shape, device=device), torch.zeros(cell, device=device)
-
-    def forward(self, features: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features [B, T, F], hidden and cell [L, B, D]; returns outputs [B, T, D] and the two states after step T."""
-        if isinstance(self.rnn, nn.LSTM):
-            outputs, (hidden, cell) = self.rnn(features, (hidden, cell))
-        else:
-            outputs, hidden = self.rnn(features, hidden)
-        return outputs, hidden, cell
-
-
-def step_features(filled: Tensor, observed: Tensor, level: Tensor, spread: Tensor, seasons: tuple[int, ...]) -> Tensor:
-    """What the encoder sees of the target at each step: [B, T, 4 + seasons].
-
-    The value, whether there was a reading, the time since the last one, the level in spreads, and for each season
-    the value a season before the *next* step.
+    The segment that ends at step t goes on from the state of the one that ended at t - n:
+    h_t = f(x_{t-n+1..t}, h_{t-n}). So every step has a context, as without segments, and the pass is n times
+    shorter: n interleaved recurrences of shared weights run side by side, as in a dilated recurrent network
+    (Chang et al. 2017).
     """
-    steps = level.shape[1]
-    lags = [0, *(season - 1 for season in seasons if season > 1)]
-    total = filled.shape[1]
-    seen = torch.stack([filled[:, total - steps - lag : total - lag] for lag in lags], dim=-1)
-    scaled = ((seen - level[..., None]) / spread[..., None]).nan_to_num(0.0).clamp(-LARGEST_INPUT, LARGEST_INPUT)
-    rest = [observed[:, -steps:].float(), since_reading(observed, steps).log1p(), (level / spread).asinh() / 4]
-    return torch.cat([scaled, torch.stack(rest, dim=-1)], dim=-1)
+
+    def __init__(self, parts: Parts, features: int, statics: int) -> None:
+        super().__init__()
+        size, self.patch = parts.hidden_size, parts.patch_length
+        self.embed = nn.Sequential(nn.Linear(features, size), nn.ReLU()) if self.patch > 1 else None
+        self.recurrence = Recurrence(
+            size if self.embed else features,
+            size,
+            cell=parts.cell,
+            num_layers=parts.num_layers,
+            dropout=parts.dropout,
+            residual=parts.residual,
+            bidirectional=parts.bidirectional,
+            activation=parts.activation,
+        )
+        if parts.init != "default" or parts.forget_bias:
+            initialise(self.recurrence, parts.init, forget_bias=parts.forget_bias)
+        self.merge = nn.Linear(2 * size, size) if parts.bidirectional else None
+        hidden, cell = (part[:, 0] for part in self.recurrence.initial(1))  # [S, D] each
+        self.shapes = (hidden.shape, cell.shape)
+        self.first: nn.Parameter | None = None
+        self.from_static: nn.Linear | None = None
+        if parts.start == "learned":
+            self.first = nn.Parameter(torch.zeros(hidden.numel() + cell.numel()))
+        elif parts.start == "static":
+            self.from_static = nn.Linear(statics, hidden.numel() + cell.numel())
+
+    def initial(self, static: Tensor) -> Memory:
+        """The state before the first step, from static features [B, G]: hidden and cell [S, B, n, D]."""
+        lanes = len(static)
+        if self.from_static is not None:
+            start = torch.tanh(self.from_static(static))
+        elif self.first is not None:
+            start = self.first.expand(lanes, -1)
+        else:
+            start = static.new_zeros(lanes, sum(shape.numel() for shape in self.shapes))
+        parts = start.split([shape.numel() for shape in self.shapes], dim=1)
+        hidden, cell = (p.unflatten(1, s).transpose(0, 1) for p, s in zip(parts, self.shapes, strict=True))
+        return tuple(each[:, :, None].expand(-1, -1, self.patch, -1) for each in (hidden, cell))
+
+    def forward(self, features: Tensor, state: Memory) -> tuple[Tensor, Memory]:
+        """features [B, T, F], state [S, B, n, D] of the last n steps; returns contexts [B, T, D] and the state."""
+        lanes, steps = features.shape[:2]
+        whole = steps - steps % self.patch
+        seen = features if self.embed is None else self.embed(features)
+        outputs = []
+        if whole:  # n lanes side by side, each of whole / n steps
+            phases = seen[:, :whole].unflatten(1, (-1, self.patch)).transpose(1, 2).flatten(0, 1)
+            found, after = self.recurrence(phases, _flat(state))
+            outputs.append(found.unflatten(0, (lanes, self.patch)).transpose(1, 2).flatten(1, 2))
+            state = _unflat(after, self.patch)
+        rest = steps - whole
+        if rest:  # one step more of the oldest `rest` phases, which are then the newest
+            oldest: Memory = (state[0][:, :, :rest], state[1][:, :, :rest])
+            found, after = self.recurrence(seen[:, whole:].flatten(0, 1)[:, None], _flat(oldest))
+            outputs.append(found.unflatten(0, (lanes, rest))[:, :, 0])
+            newer = _unflat(after, rest)
+            state = (torch.cat([state[0][:, :, rest:], newer[0]], 2), torch.cat([state[1][:, :, rest:], newer[1]], 2))
+        return torch.cat(outputs, dim=1), state
+
+    def window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
+        """Whole windows [N, J, F] of J segments, state [S, N, D]; returns the context [N, D] and outputs [N, J, D]."""
+        outputs, _ = self.recurrence(features if self.embed is None else self.embed(features), state)
+        if self.merge is None:
+            return outputs[:, -1], outputs
+        forward, backward = outputs.chunk(2, dim=-1)  # each has read the whole window at its own end
+        return self.merge(torch.cat([forward[:, -1], backward[:, 0]], dim=-1)), self.merge(outputs)
 
 
-def feature_count(seasons: tuple[int, ...]) -> int:
-    """F without calendar and covariates."""
-    return 4 + sum(season > 1 for season in seasons)
+def _flat(state: Memory) -> Memory:
+    return state[0].flatten(1, 2), state[1].flatten(1, 2)
 
 
-def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
-    """Where in each calendar cycle a step stands: ordinals [B, T] to sine and cosine [B, T, 2 * periods]."""
-    waves = []
-    for period in periods:
-        angle = 2 * math.pi * (ordinals.double() / period % 1.0)
-        waves += [angle.sin().float(), angle.cos().float()]
-    return torch.stack(waves, dim=-1) if waves else ordinals.new_zeros((*ordinals.shape, 0), dtype=torch.float32)
-
-
-def pack(state: State, filled: Tensor, observed: Tensor, hidden: Tensor, cell: Tensor) -> State:
-    """The state after the newest step, as long as `state` was."""
-    size = state.filled.shape[1]
-    return State(filled[:, -size:], observed[:, -size:], hidden, cell)
+def _unflat(state: Memory, phases: int) -> Memory:
+    hidden, cell = (part.unflatten(1, (-1, phases)) for part in state)
+    return hidden, cell

@@ -1,10 +1,58 @@
-"""From raw outputs to quantiles that cannot cross."""
+"""From raw outputs to a forecast: quantiles that cannot cross, and the head that a word of the pipeline file means."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from rnnforecast.config_parts import Parts
+from rnnforecast.nn.head_base import Head as Head
+from rnnforecast.nn.head_distribution import GaussianHead, NegativeBinomialHead, StudentTHead
+from rnnforecast.nn.head_point import PointHead
+
+
+def build(parts: Parts, horizon: int, levels: tuple[float, ...]) -> Head:
+    """The head of a network made of `parts` that forecasts `horizon` steps at these quantile levels, ascending."""
+    if parts.head == "point":
+        return PointHead(horizon, levels, loss=parts.loss)
+    if parts.head == "gaussian":
+        return GaussianHead(levels)
+    if parts.head == "student_t":
+        return StudentTHead(levels)
+    if parts.head == "negative_binomial":
+        return NegativeBinomialHead(levels, corrects=parts.base != "none")
+    return QuantileHead(levels)
+
+
+class QuantileHead(Head):
+    """Quantiles learned by their own loss, without a distribution behind them."""
+
+    def __init__(self, levels: tuple[float, ...]) -> None:
+        super().__init__()
+        self.outputs, self.levels, self.median = len(levels), levels, levels.index(0.5)
+        self.level_values: Tensor
+        self.weights: Tensor
+        self.register_buffer("level_values", torch.tensor(levels), persistent=False)
+        self.register_buffer("weights", torch.tensor(mean_weights(levels)), persistent=False)
+
+    def location(self, raw: Tensor, base: Tensor) -> Tensor:
+        return base + raw[..., self.median]
+
+    def loss(self, raw: Tensor, base: Tensor, actual: Tensor, *, scale: Tensor) -> Tensor:
+        return pinball(self.quantiles(raw, base, scale=scale), actual, self.level_values).mean(dim=-1)
+
+    def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
+        return base[..., None] + quantiles(raw.to(base), self.median)
+
+    def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
+        return self.quantiles(raw, base, scale=scale) @ self.weights
+
+    def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
+        raise ValueError(
+            "quantiles have no distribution to draw sample paths from; choose head gaussian, student_t or "
+            "negative_binomial (or point for one path)"
+        )
 
 
 def quantiles(raw: Tensor, median: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the recurrence remembers besides its hidden state: the last M values, gaps filled with what was known."""
+"""What the recurrence remembers: the last values (gaps filled with what was known), covariates, hidden states."""
 
 from typing import NamedTuple
 
@@ -9,27 +9,28 @@ from torch import Tensor
 class State(NamedTuple):
     """Everything a forecast needs from the past. Passed and returned, never kept on a module."""
 
-    filled: Tensor  # [B, M] last values, missing ones as the value before them; NaN before the first reading
-    observed: Tensor  # [B, M] bool, True where there was a reading
-    hidden: Tensor  # [L, B, D]
-    cell: Tensor  # [L, B, D] of an LSTM, [L, B, 0] of a GRU
+    filled: Tensor  # [R, M] last values, missing ones as the value before them; NaN before the first reading
+    observed: Tensor  # [R, M] bool, True where there was a reading
+    seen: Tensor  # [B, W, F] last covariates, of models that look at several steps at once; W may be 0
+    hidden: (
+        Tensor  # [S, B, n, D] of n interleaved recurrences (segments of n steps); n is 1 mostly, 0 of a window model
+    )
+    cell: Tensor  # [S, B, n, D] of an LSTM, [S, B, n, 0] of others
+    contexts: Tensor  # [B, A, D] last outputs of the encoder, for attention; NaN before the first; A is 0 mostly
 
     def detach(self) -> "State":
         return State(*(part.detach() for part in self))
 
     def where(self, keep: Tensor, other: "State") -> "State":
         """This state in the lanes where `keep` [B] is true, `other` in the rest."""
-        flat, lanes = keep[:, None], keep[None, :, None]
-        return State(
-            torch.where(flat, self.filled, other.filled),
-            torch.where(flat, self.observed, other.observed),
-            torch.where(lanes, self.hidden, other.hidden),
-            torch.where(lanes, self.cell, other.cell),
-        )
+        rows = keep.repeat_interleave(len(self.filled) // len(keep))[:, None]
+        flat, lanes = keep[:, None, None], keep[None, :, None, None]
+        masks = (rows, rows, flat, lanes, lanes, flat)
+        return State(*(torch.where(mask, mine, theirs) for mask, mine, theirs in zip(masks, self, other, strict=True)))
 
 
 def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The remembered values followed by new ones, gaps filled forward: filled [B, M + T], observed [B, M + T]."""
+    """The remembered values followed by new ones, gaps filled forward: filled [R, M + T], observed [R, M + T]."""
     history = torch.cat([state.filled, values.masked_fill(~mask, torch.nan)], dim=1)
     observed = torch.cat([state.observed, mask], dim=1)
     steps = torch.arange(history.shape[1], device=history.device)
@@ -37,8 +38,13 @@ def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return history.gather(1, newest), observed
 
 
-def since_reading(observed: Tensor, steps: int) -> Tensor:
-    """Steps since the last reading, 0 where there is one, for the newest `steps`: [B, T] float."""
+def since_reading(observed: Tensor, most: int) -> Tensor:
+    """Steps since the last reading, 0 where there is one, `most` at most: as [R, M + T]."""
     places = torch.arange(observed.shape[1], device=observed.device)
-    newest = torch.where(observed, places, 0).cummax(dim=1).values
-    return (places - newest)[:, -steps:].float()
+    newest = torch.where(observed, places, -most).cummax(dim=1).values
+    return (places - newest).clamp(max=most)
+
+
+def newest(values: Tensor, count: int) -> Tensor:
+    """The last `count` steps [.., count, ..] of values [B, T, ...]; none if count is 0."""
+    return values[:, values.shape[1] - count :]

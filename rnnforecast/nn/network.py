@@ -3,152 +3,319 @@
 Training, backtest, batch and stream are these two calls: a long pass and a single step give the same numbers.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rnnforecast.nn import base, head
-from rnnforecast.nn.decoder import DirectDecoder, RecurrentDecoder
-from rnnforecast.nn.encoder import Encoder, calendar_features, feature_count, pack, step_features
-from rnnforecast.nn.memory import State, extend
-from rnnforecast.nn.scaling import trailing
+from rnnforecast.nn import base, features, head, scaling, transform
+from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
+from rnnforecast.nn.decoder_parallel import ParallelDecoder
+from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
+from rnnforecast.nn.encoder import Encoder
+from rnnforecast.nn.features import Past, standardised
+from rnnforecast.nn.memory import State, extend, newest, since_reading
+from rnnforecast.nn.recurrence import Memory
+from rnnforecast.nn.scaling import Units
+from rnnforecast.nn.shape import NetworkConfig
 
-BLOCK_WITHOUT_SEASON = 8
-SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Everything that decides the network's shape; saved beside the weights."""
-
-    cell: Literal["gru", "lstm"]
-    decoder: Literal["direct", "recurrent"]
-    hidden_size: int
-    num_layers: int
-    dropout: float
-    horizon: int
-    quantile_levels: tuple[float, ...]
-    seasons: tuple[int, ...]
-    periods: tuple[float, ...] = ()  # calendar cycles in steps
-    past: int = 0
-    known: int = 0
-
-    @property
-    def block(self) -> int:
-        """Steps of one block of the level and spread: the shortest season, or eight where there is none."""
-        return self.seasons[0] if self.seasons[0] > 1 else BLOCK_WITHOUT_SEASON
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks: enough for the longest season, and for 32 steps."""
-        return -(-max(*self.seasons, SHORTEST_WINDOW) // self.block)
-
-    @property
-    def memory(self) -> int:
-        """M: steps that the state remembers."""
-        return self.block * self.blocks
-
-    @property
-    def median(self) -> int:
-        return self.quantile_levels.index(0.5)
+CLAMPED = ("ewm", "robust", "revin")  # scalings whose units a spike may lie far outside of
+UNKNOWN_SERIES = 0.1  # share of training lanes whose series is not named, so that a new one can be forecast
+PARALLEL_SEGMENT = 12  # steps, of a parallel decoder over an encoder without segments
 
 
 class Inputs(NamedTuple):
     """New observations of some lanes, and what is known beyond them."""
 
-    values: Tensor  # [B, T] 0 where missing
-    mask: Tensor  # [B, T] bool
+    values: Tensor  # [R, T] 0 where missing
+    mask: Tensor  # [R, T] bool
     ordinals: Tensor  # [B, T] int64
     past: Tensor  # [B, T, P] NaN where missing
     known: Tensor  # [B, T + H, C] of steps 1..T+H after the one before the first; NaN where missing
+    static: Tensor  # [B, Z] NaN where missing
+    code: Tensor  # [B] int64, which series: 0 is none that training knew
 
 
 class Encoding(NamedTuple):
     """What a pass leaves at each of its steps, enough to forecast from any of them."""
 
-    context: Tensor  # [B, T, D]
-    level: Tensor  # [B, T]
-    spread: Tensor  # [B, T]
-    filled: Tensor  # [B, M + T]
+    inputs: Inputs
+    past: Past
+    units: Units  # [R, T] each
     known: Tensor  # [B, T + H, C] standardised
+    static: Tensor  # [B, G]
+    contexts: Tensor  # [B, A + T, D]; of a window model [B, 0, D], which makes them when it decodes
+    seen: Tensor | None  # [B, T, F] and
+    before: Memory | None  # the state before the pass: for sample paths, which go on from inside of it
 
 
 class Forecast(NamedTuple):
-    """Quantiles at cutoffs, and the units they were thought in."""
+    """Raw outputs of the network at cutoffs, and the units they were thought in."""
 
-    scaled: Tensor  # [B, K, H, Q] in spreads from the level
-    level: Tensor  # [B, K]
-    spread: Tensor  # [B, K]
-
-    @property
-    def quantiles(self) -> Tensor:
-        """[B, K, H, Q] in the units of the data."""
-        return self.level[..., None, None] + self.spread[..., None, None] * self.scaled
+    raw: Tensor  # [R, K, H, O]
+    base: Tensor  # [R, K, H] in scaled units
+    shift: Tensor  # [R, K, 1]
+    scale: Tensor  # [R, K, 1]
+    weights: Tensor | None  # [B, K, H, A] of attention
 
 
 class Network(nn.Module):
-    """A causal recurrent forecaster with quantiles for each step of the horizon."""
+    """A causal recurrent forecaster, put together from the parts of its configuration."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.past_stats: Tensor  # [2, P] mean and deviation
-        self.known_stats: Tensor  # [2, C]
         self.memory = config.memory
-        size, levels = config.hidden_size, len(config.quantile_levels)
-        self.encoder = Encoder(
-            config.cell,
-            feature_count(config.seasons) + 2 * len(config.periods) + config.past + config.known,
-            hidden_size=size,
-            num_layers=config.num_layers,
-            dropout=config.dropout,
-        )
-        self.mix = nn.Linear(size, base.count(config.seasons))
-        self.decoder: nn.Module
-        if config.decoder == "direct":
-            self.decoder = DirectDecoder(size, config.horizon, quantiles=levels, known=config.known)
-        else:
-            self.decoder = RecurrentDecoder(size, quantiles=levels, median=config.median, known=config.known)
-        self.register_buffer("past_stats", torch.tensor([[0.0], [1.0]]).repeat(1, config.past))
-        self.register_buffer("known_stats", torch.tensor([[0.0], [1.0]]).repeat(1, config.known))
+        parts, channels = config.parts, config.channels
+        size = parts.hidden_size
+        self.embedding = nn.Embedding(config.series + 1, parts.embedding_size) if parts.embedding_size else None
+        width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
+        self.encoder = Encoder(parts, width, config.statics)
+        self.bases = base.count(parts.base, config.seasons, config.memory)
+        self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
+        self.head = head.build(parts, config.horizon, config.quantile_levels)
+        self.decoder = _decoder(config, self.head)
+        self.past_stats: Tensor
+        self.known_stats: Tensor
+        self.static_stats: Tensor
+        self.target_stats: Tensor
+        for name, count in (
+            ("past_stats", config.past),
+            ("known_stats", config.known),
+            ("static_stats", config.static),
+            ("target_stats", channels),
+        ):
+            self.register_buffer(name, torch.tensor([[0.0], [1.0]]).repeat(1, count))  # mean and deviation
 
-    def initial_state(self, lanes: int) -> State:
-        """The state before a series begins: nothing remembered."""
-        device = self.mix.weight.device
-        nothing = torch.full((lanes, self.memory), torch.nan, device=device)
-        return State(nothing, torch.zeros_like(nothing, dtype=torch.bool), *self.encoder.initial(lanes, device))
+    def initial_state(self, static: Tensor, code: Tensor) -> State:
+        """The state before a series begins, from its static covariates [B, Z] and code [B]: nothing remembered."""
+        config, lanes = self.config, len(static)
+        nothing = torch.full((lanes * config.channels, self.memory), torch.nan, device=static.device)
+        hidden, cell = self.encoder.initial(self._about(static, code))
+        return State(
+            nothing,
+            torch.zeros_like(nothing, dtype=torch.bool),
+            static.new_zeros(lanes, config.reach, config.covariates),
+            hidden,
+            cell,
+            static.new_full((lanes, config.attended, config.parts.hidden_size), torch.nan),
+        )
+
+    def remember(self, before: Inputs) -> State:
+        """The state that has seen the values before a segment but has run over none of them."""
+        state = self.initial_state(before.static, before.code)
+        filled, observed, seen = self._extend(before, state)
+        return state._replace(
+            filled=newest(filled, self.memory),
+            observed=newest(observed, self.memory),
+            seen=newest(seen, self.config.reach),
+        )
 
     def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane."""
-        filled, observed = extend(state, inputs.values, inputs.mask)
-        steps = inputs.values.shape[1]
-        level, spread = trailing(filled, observed, self.config.blocks, self.config.block, steps=steps)
+        config, steps = self.config, inputs.values.shape[1]
+        filled, observed, seen = self._extend(inputs, state)
+        past = Past(filled, observed, since_reading(observed, self.memory), seen)
+        units = scaling.units(
+            config.parts.scaling,
+            filled,
+            observed,
+            block=config.block,
+            blocks=config.blocks,
+            window=config.window,
+            stats=self.target_stats.T.repeat(len(inputs.ordinals), 1),
+            steps=steps,
+        )
+        static = self._about(inputs.static, inputs.code)
         known = standardised(inputs.known, self.known_stats)
-        features = [
-            step_features(filled, observed, level, spread, self.config.seasons),
-            calendar_features(inputs.ordinals + 1, self.config.periods),
-            standardised(inputs.past, self.past_stats),
-            known[:, :steps],
-        ]
-        context, hidden, cell = self.encoder(torch.cat(features, dim=-1), state.hidden, state.cell)
-        return Encoding(context, level, spread, filled, known), pack(state, filled, observed, hidden, cell)
+        before: Memory = (state.hidden, state.cell)
+        after, contexts, looked = before, state.contexts, None
+        if not config.window:
+            at = torch.arange(steps, device=filled.device).expand(len(static), -1)
+            looked = self._look(past, at, units, static=static, steps=steps)
+            found, after = self.encoder(looked, before)
+            contexts = torch.cat([contexts, found.float()], dim=1)  # float: the state stays so under bf16
+            after = (after[0].float(), after[1].float())
+        kept = (looked, before) if config.sampled else (None, None)
+        encoding = Encoding(inputs, past, units, known, static, contexts, *kept)
+        return encoding, State(
+            newest(filled, self.memory),
+            newest(observed, self.memory),
+            newest(seen, config.reach),
+            *after,
+            newest(contexts, config.attended),
+        )
 
-    def decode(self, encoding: Encoding, at: Tensor) -> Forecast:
-        """Forecast from the steps `at` [B, K] (0..T-1) of a pass."""
-        lane = torch.arange(len(at), device=at.device)[:, None]
-        context, level, spread = encoding.context[lane, at], encoding.level[lane, at], encoding.spread[lane, at]
-        horizon, seasons = self.config.horizon, self.config.seasons
-        naive = base.naive_forecasts(encoding.filled, level, at + self.memory, seasons, horizon)
-        scaled = (naive - level[..., None, None]) / spread[..., None, None]
-        centre = (scaled * self.mix(context).softmax(dim=-1)[:, :, None]).sum(dim=-1)  # [B, K, H]
+    def decode(
+        self, encoding: Encoding, at: Tensor, *, actual: Tensor | None = None, teacher_forcing: float = 0.0
+    ) -> Forecast:
+        """Forecast from the steps `at` [B, K] (0..T-1) of a pass; of sample paths, their first step.
+
+        In training, `actual` [R, K, H] (NaN where missing) is what a decoder may be told of, with probability
+        `teacher_forcing`.
+        """
+        units = Units(*(_at(part, at) for part in encoding.units))  # [R, K] each
+        shift, scale = units.shift[..., None], units.scale[..., None]
+        context, states, valid = self._contexts(encoding, at, units)
+        centre = self._base(encoding, at, units, context)
+        horizon = self.config.learned_horizon
         ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
-        known = encoding.known[lane[..., None], ahead]
-        raw = self.decoder(context, centre, known)
-        return Forecast(centre[..., None] + head.quantiles(raw, self.config.median), level, spread)
+        known = encoding.known[torch.arange(len(at), device=at.device)[:, None, None], ahead]
+        told = None
+        if actual is not None:
+            told = self._flat((transform.forward(self.config.parts.transform, actual) - shift) / scale)
+        decoded: Decoded = self.decoder(
+            context.flatten(0, 1),
+            Ahead(self._flat(centre), known.flatten(0, 1), states, valid, told, teacher_forcing),
+        )
+        raw = decoded.raw.float().unflatten(0, at.shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        weights = None if decoded.weights is None else decoded.weights.unflatten(0, at.shape)
+        return Forecast(raw, centre, shift, scale, weights)
+
+    def loss(self, forecast: Forecast, actual: Tensor) -> Tensor:
+        """The head's loss of each step, [R, K, H]; actual values [R, K, H] in the units of the data."""
+        values = transform.forward(self.config.parts.transform, actual)
+        scaled = (values - forecast.shift) / forecast.scale
+        return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
+
+    def quantiles(self, forecast: Forecast) -> Tensor:
+        """Quantiles [R, K, H, Q] in the units of the data."""
+        scaled = self.head.quantiles(forecast.raw, forecast.base, scale=forecast.scale)
+        return self._unscaled(scaled, forecast.shift[..., None], forecast.scale[..., None])
+
+    def mean(self, forecast: Forecast) -> Tensor:
+        """The mean [R, K, H] in the units of the data."""
+        if self.config.parts.transform != "none":  # the mean of a bent scale is not the bent mean: by the quantiles
+            levels = tuple(self.config.quantile_levels)
+            return self.quantiles(forecast) @ torch.tensor(head.mean_weights(levels), device=forecast.raw.device)
+        scaled = self.head.mean(forecast.raw, forecast.base, scale=forecast.scale)
+        return self._unscaled(scaled, forecast.shift, forecast.scale)
+
+    def sample(self, forecast: Forecast, uniform: Tensor) -> Tensor:
+        """Values [R, K, H] in the units of the data, drawn where `uniform` [R, K, H] says."""
+        scaled = self.head.sample(forecast.raw, forecast.base, uniform, scale=forecast.scale)
+        return self._unscaled(scaled, forecast.shift, forecast.scale)
+
+    def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return transform.inverse(self.config.parts.transform, shift + scale * scaled)
+
+    def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """Remembered and new steps side by side: filled, observed [R, M + T], covariates [B, W + T, F]."""
+        values = transform.forward(self.config.parts.transform, inputs.values)
+        filled, observed = extend(state, values, inputs.mask)
+        new = [
+            features.calendar_features(inputs.ordinals + 1, self.config.periods),
+            standardised(inputs.past, self.past_stats),
+            standardised(inputs.known[:, : inputs.values.shape[1]], self.known_stats),
+        ]
+        return filled, observed, torch.cat([state.seen, torch.cat(new, dim=-1)], dim=1)
+
+    def _about(self, static: Tensor, code: Tensor) -> Tensor:
+        """What describes the lanes as a whole: static covariates and embedding, [B, G]."""
+        found = [standardised(static, self.static_stats)]
+        if self.embedding is not None:
+            if self.training:
+                code = torch.where(torch.rand(len(code), device=code.device) < UNKNOWN_SERIES, 0, code)
+            found.append(self.embedding(code))
+        return torch.cat(found, dim=-1)
+
+    def _look(self, past: Past, at: Tensor, units: Units, *, static: Tensor, steps: int) -> Tensor:
+        """Everything that the encoder sees at the steps `at` [B, P]: [B, P, F]."""
+        parts = self.config.parts
+        seen = features.steps_seen(
+            past,
+            at,
+            units,
+            steps=steps,
+            patch=parts.patch_length,
+            lags=self.config.lags,
+            clamp=parts.scaling in CLAMPED,
+        )
+        return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
+
+    def _contexts(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+        """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
+        if self.config.window:
+            return self._windows(encoding, at, units)
+        lane = torch.arange(len(at), device=at.device)[:, None]
+        newest_at = at + self.config.attended
+        context = encoding.contexts[lane, newest_at]
+        patch = self.config.parts.patch_length
+        back = torch.arange(self.config.attended // patch, device=at.device).flip(0) * patch  # oldest first
+        states = encoding.contexts[lane[..., None], newest_at[..., None] - back].flatten(0, 1)
+        return context, states.nan_to_num(0.0), ~states[..., 0].isnan() if len(back) else states[..., 0].bool()
+
+    def _windows(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+        """Read the window before each cutoff, in the cutoff's units."""
+        parts, (lanes, cutoffs) = self.config.parts, at.shape
+        count = self.config.window // parts.patch_length
+        back = torch.arange(count, device=at.device).flip(0) * parts.patch_length
+        places = (at[..., None] - back).flatten(1)  # [B, K * J]
+        spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
+        steps = encoding.units.shift.shape[1]
+        looked = self._look(encoding.past, places, spread, static=encoding.static, steps=steps)
+        hidden, cell = self.encoder.initial(encoding.static)
+        start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
+        context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
+        wanted = outputs.float() if parts.decoder == "attention" else outputs[:, :0].float()
+        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=at.device)
+        return context.float().unflatten(0, (lanes, cutoffs)), wanted, valid
+
+    def _base(self, encoding: Encoding, at: Tensor, units: Units, context: Tensor) -> Tensor:
+        """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
+        horizon, rows = self.config.learned_horizon, len(units.shift)
+        if self.mix is None:
+            return units.shift.new_zeros(rows, at.shape[1], horizon)
+        place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
+        naive = base.bases(
+            self.config.parts.base,
+            encoding.past.filled,
+            level=units.level,
+            at=place,
+            seasons=self.config.seasons,
+            horizon=horizon,
+            memory=self.memory,
+        )
+        scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
+        return (scaled * mix.softmax(dim=-1)[:, :, None]).sum(dim=-1)
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
+        return rows.unflatten(0, (-1, self.config.channels)).permute(0, 2, 3, 1).flatten(0, 1)
 
 
-def standardised(values: Tensor, stats: Tensor) -> Tensor:
-    """Covariates [..., P] in units of the training data's mean and deviation; a missing one as the mean."""
-    return ((values - stats[0]) / stats[1]).nan_to_num(0.0)
+def _at(values: Tensor, at: Tensor) -> Tensor:
+    """values [R, T] at `at` [B, K]: [R, K]."""
+    return values.gather(1, at.repeat_interleave(len(values) // len(at), dim=0))
+
+
+def _decoder(config: NetworkConfig, chosen: head.Head) -> nn.Module:
+    """The decoder that the parts name."""
+    parts, size = config.parts, config.parts.hidden_size
+    if parts.decoder in ("seq2seq", "attention"):
+        return RecurrentDecoder(
+            size,
+            cell=parts.cell,
+            activation=parts.activation,
+            channels=config.channels,
+            outputs=chosen.outputs,
+            known=config.known,
+            location=chosen.location,
+            attention=parts.attention if parts.decoder == "attention" else None,
+        )
+    if parts.decoder == "parallel":
+        segment = parts.patch_length if parts.patch_length > 1 else min(PARALLEL_SEGMENT, config.horizon)
+        return ParallelDecoder(
+            size,
+            config.horizon,
+            segment=segment,
+            channels=config.channels,
+            outputs=chosen.outputs,
+            known=config.known,
+            cell=parts.cell,
+            activation=parts.activation,
+        )
+    return DirectDecoder(
+        size, config.learned_horizon, channels=config.channels, outputs=chosen.outputs, known=config.known
+    )

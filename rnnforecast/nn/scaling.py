@@ -1,16 +1,88 @@
-"""The units the network thinks in: a causal level and spread, from the last steps up to each step.
+"""The units the network thinks in: a causal shift and scale, from the last steps up to each step.
 
-Both are medians over blocks (whole seasons) of the blocks' means and deviations, the "median of means": a sensor
-that drops out for half a day moves one block of seven, and the units stay what they were.
+The default's are medians over blocks (whole seasons) of the blocks' means and deviations, the "median of means": a
+sensor that drops out for half a day moves one block of seven, and the units stay what they were.
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.running import running_sum
+
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
+
+
+class Units(NamedTuple):
+    """At each step: scaled = (value - shift) / scale. Rows R are lanes times channels."""
+
+    shift: Tensor  # [R, T]
+    scale: Tensor  # [R, T] positive
+    level: Tensor  # [R, T] the flat naive forecast
+
+
+def units(
+    kind: Scaling, filled: Tensor, observed: Tensor, *, block: int, blocks: int, window: int, stats: Tensor, steps: int
+) -> Units:
+    """The units of the newest `steps` of each row, each from the values up to it.
+
+    filled, observed [R, M + T] with M >= block * blocks and M >= window; window: the context length of a window model
+    (0: none); stats [R, 2]: mean and deviation of the training span, NaN where unknown.
+    """
+    width = block * blocks
+    if kind == "robust":
+        level, spread = trailing(filled, observed, blocks, block, steps=steps)
+        return Units(level, spread, level)
+    if kind == "ewm":
+        return _moments(filled, observed, width, steps=steps, decay=0.5 ** (1 / block))
+    if kind == "revin":
+        return _moments(filled, observed, window, steps=steps)
+    level = _or_known(_mean(filled, observed, width, steps=steps), filled)
+    mean, deviation = (part.expand_as(level) for part in (stats[:, :1].nan_to_num(0.0), stats[:, 1:].nan_to_num(1.0)))
+    if kind == "standard":
+        return Units(mean, _at_least(deviation, mean), level)
+    if kind == "last":
+        return Units(filled[:, -steps:].nan_to_num(0.0), _at_least(deviation, mean), level)
+    if kind == "mean":
+        size = _mean(filled.abs(), observed, width, steps=steps)
+        scale = torch.where(size > SMALLEST, size, 1.0)  # NaN, without readings, is not above it
+        return Units(torch.zeros_like(level), scale.to(level), level)
+    assert kind == "none", kind
+    return Units(torch.zeros_like(level), torch.ones_like(level), level)
+
+
+def _moments(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Units:
+    """Mean and deviation of the readings of the last `width` steps, a reading j steps back weighted by decay^j; the
+    last known value where there are none."""
+    mean = _mean(filled, observed, width, steps=steps, decay=decay)
+    squares = _mean(filled.double().square(), observed, width, steps=steps, decay=decay)
+    level = _or_known(mean, filled)
+    # In float64 what the difference of squares loses is 1e-8 of the level, far below the least spread.
+    spread = (squares - mean.square()).clamp(min=0.0).sqrt().nan_to_num(0.0).to(filled.dtype)
+    return Units(level, _at_least(spread, level), level)
+
+
+def _mean(values: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Tensor:
+    """Weighted mean of the readings of the last `width` steps, [R, T] float64; NaN where there are none."""
+    newest = steps + width - 1
+    values, observed = values[:, -newest:], observed[:, -newest:]
+    parts = torch.stack([torch.where(observed, values.double(), 0.0), observed.double()])
+    summed, weight = running_sum(parts, width, decay=decay)[:, :, -steps:]
+    return summed / weight.where(weight > 0, torch.nan)
+
+
+def _or_known(mean: Tensor, filled: Tensor) -> Tensor:
+    """Means [R, T], where there is none the last known value."""
+    return torch.where(mean.isnan(), filled[:, -mean.shape[1] :].nan_to_num(0.0), mean).to(filled.dtype)
+
+
+def _at_least(spread: Tensor, level: Tensor) -> Tensor:
+    """The spread, or the least one: a thousandth of the level."""
+    return torch.maximum(spread, (SMALLEST_SHARE * level.abs()).clamp(min=SMALLEST))
 
 
 def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,119 @@
+"""What the network corrects: each naive forecast, step by step, against a slow and obvious loop."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnnforecast.nn import base
+from rnnforecast.nn.running import running_sum
+
+
+def series(length, *, rows=2, missing=0, seed=0):
+    """Filled values [rows, length], the first `missing` of which are from before the first reading."""
+    filled = 100 + torch.randn(rows, length, generator=torch.Generator().manual_seed(seed))
+    filled[:, :missing] = torch.nan
+    return filled
+
+
+@settings(deadline=None, max_examples=40)
+@given(season=st.integers(2, 7), cycles=st.integers(1, 5), horizon=st.integers(1, 17), missing=st.integers(0, 40))
+def test_the_profile_is_the_mean_of_the_same_place_in_the_last_seasons(season, cycles, horizon, missing):
+    filled = series(50, missing=missing)
+    at = torch.tensor([[35, 40, 49], [38, 36, 45]])
+    found = base.profile(filled, at, season, cycles, horizon)
+    for row in range(2):
+        for place in range(3):
+            cutoff = int(at[row, place])
+            for ahead in range(1, horizon + 1):
+                step = cutoff + ahead
+                while step > cutoff:
+                    step -= season
+                values = [float(filled[row, step - k * season]) for k in range(cycles)]
+                values = [value for value in values if not math.isnan(value)]
+                value = float(found[row, place, ahead - 1])
+                assert math.isnan(value) if not values else value == pytest.approx(sum(values) / len(values), rel=1e-6)
+
+
+def test_the_profile_does_not_see_beyond_its_cutoff_nor_change_with_where_memory_began():
+    filled = series(60)
+    at = torch.tensor([[40, 45], [47, 41]])
+    found = base.profile(filled, at, 6, 6, 20)
+    later = filled.clone()
+    later[0, 46:], later[1, 48:] = 1e9, torch.nan
+    assert torch.equal(base.profile(later, at, 6, 6, 20), found)
+    # The cutoff at 40 needs 36 values: what came before them is forgotten.
+    assert torch.equal(base.profile(filled[:, 5:], at - 5, 6, 6, 20), found)
+
+
+def test_the_bases_of_each_word_are_as_many_as_counted():
+    filled, at, level = series(80, missing=3), torch.tensor([[60], [79]]), torch.full((2, 1), 7.0)
+    expected = {
+        ("none", (1,)): 0,
+        ("none", (5, 10)): 0,
+        ("naive", (1,)): 2,
+        ("naive", (5,)): 3,
+        ("naive", (1, 5, 10)): 4,
+        ("profile", (1,)): 2,
+        ("profile", (5, 10)): 5,
+        ("profile", (25,)): 4,
+        ("profile", (26,)): 3,  # 50 remembered steps hold only one cycle
+    }
+    for (kind, seasons), number in expected.items():
+        found = base.bases(kind, filled, level=level, at=at, seasons=seasons, horizon=4, memory=50)
+        assert found.shape == (2, 1, 4, number), (kind, seasons)
+        assert base.count(kind, seasons, 50) == number, (kind, seasons)
+
+
+def test_the_profile_joins_the_naive_forecasts_and_falls_back_on_the_level():
+    filled, at, level = series(80, missing=58), torch.tensor([[60], [79]]), torch.tensor([[7.0], [8.0]])
+    found = base.bases("profile", filled, level=level, at=at, seasons=(10, 20), horizon=12, memory=50)
+    naive = base.naive_forecasts(filled, level, at, (10, 20), 12)
+    assert torch.equal(found[..., :-1], naive)
+    known = torch.tensor([k in (8, 9, 10) for k in range(1, 13)])  # places 58, 59 and 60 of the first row
+    mean = base.profile(filled, at, 10, 5, 12)
+    assert torch.equal(mean[0, 0].isnan(), ~known)
+    assert found[0, 0, :, -1].tolist() == pytest.approx(torch.where(known, mean[0, 0], 7.0).tolist())
+    assert torch.equal(found[1, 0, :, -1], mean[1, 0])
+
+
+def test_the_naive_forecasts_repeat_the_last_value_the_seasons_and_the_level():
+    filled, at, level = series(60, missing=33), torch.tensor([[40, 59], [35, 50]]), torch.tensor([[1.0, 2], [3, 4]])
+    found = base.naive_forecasts(filled, level, at, (1, 4, 7), 9)
+    for row in range(2):
+        for place in range(2):
+            cutoff, flat = int(at[row, place]), float(level[row, place])
+            for ahead in range(1, 10):
+                repeated = []
+                for season in (4, 7):
+                    step = cutoff + ahead
+                    while step > cutoff:
+                        step -= season
+                    value = float(filled[row, step])
+                    repeated.append(flat if math.isnan(value) else value)
+                expected = [float(filled[row, cutoff]), *repeated, flat]
+                assert found[row, place, ahead - 1].tolist() == pytest.approx(expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    width=st.integers(1, 20),
+    stride=st.integers(1, 4),
+    decay=st.sampled_from([1.0, 0.9, 0.5]),
+    length=st.integers(1, 30),
+)
+def test_a_running_sum_is_the_sum_of_a_loop(width, stride, decay, length):
+    values = torch.randn(2, length, generator=torch.Generator().manual_seed(length), dtype=torch.float64)
+    found = running_sum(values, width, stride=stride, decay=decay)
+    for step in range(length):
+        places = [(j, step - j * stride) for j in range(width) if step - j * stride >= 0]
+        expected = sum(decay**j * values[:, place] for j, place in places)
+        torch.testing.assert_close(found[:, step], expected)
+
+
+def test_a_huge_value_that_left_the_window_leaves_nothing_behind():
+    values = torch.ones(1, 40)
+    values[0, 5] = 1e30
+    assert torch.equal(running_sum(values, 8)[0, 13:], torch.full((27,), 8.0))
