@@ -1,19 +1,21 @@
 """Segments of a panel as batches: one gather from the resident tensors, nothing copied per window.
 
-Shapes: B lanes (a lane is one series' segment), T steps, H horizon, M remembered steps.
+Shapes: B lanes (a lane is one entity's segment), C channels, R = B * C rows, T steps, H horizon, M remembered steps.
 """
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from rnnforecast.nn.memory import State, extend
-from rnnforecast.nn.network import Inputs, Network
+from rnnforecast.nn.network import Inputs
 from rnnforecast.panel import Panel
 
+PROCESS_SEED = 1_000_000_007  # between the seeds of processes that train side by side
 FROM_THE_START = 0.1  # share of fresh lanes that begin where their series begins, so that short histories are learned
 
 
@@ -21,21 +23,23 @@ class Segment(NamedTuple):
     """One batch: T steps of B lanes, what follows them, and which lanes begin afresh."""
 
     inputs: Inputs
-    targets: Tensor  # [B, T + H] values of steps 1..T+H after the one before the first
-    target_mask: Tensor  # [B, T + H] False where missing, or later than the lane may learn from
-    before: Tensor  # [B, M] values before the segment
-    before_mask: Tensor  # [B, M]
+    targets: Tensor  # [R, T + H] values of steps 1..T+H after the one before the first
+    target_mask: Tensor  # [R, T + H] False where missing, or later than the lane may learn from
+    before: Inputs  # the M steps before the segment
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
 
 
-def gather(panel: Panel, series: Tensor, start: Tensor, steps: int, horizon: int) -> Inputs:
-    """Steps start..start+T-1 of lanes; outside of a series nothing is observed. series, start [B]."""
-    values, mask = panel.gather(*_rows(panel, series, start, steps))
-    ordinals = (panel.starts[series] + start)[:, None] + torch.arange(steps, device=start.device)
-    past = _covariates(panel.past, panel, series, start, steps=steps)
-    known = _covariates(panel.known, panel, series, start + 1, steps=steps + horizon)
-    return Inputs(values, mask, ordinals, past, known)
+def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
+    """Steps start..start+T-1 of lanes; outside of a series nothing is observed. entity, start [B]; codes [E]."""
+    channel = torch.arange(panel.channels, device=entity.device)
+    series = (entity[:, None] * panel.channels + channel).flatten()
+    values, mask = panel.gather(*_rows(panel, series, start.repeat_interleave(panel.channels), steps))
+    first = entity * panel.channels
+    ordinals = (panel.starts[first] + start)[:, None] + torch.arange(steps, device=start.device)
+    past = _covariates(panel.past, panel, first, start, steps=steps)
+    known = _covariates(panel.known, panel, first, start + 1, steps=steps + horizon)
+    return Inputs(values, mask, ordinals, past, known, panel.static[first], codes[entity])
 
 
 def _rows(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -53,27 +57,38 @@ def _covariates(values: Tensor, panel: Panel, series: Tensor, start: Tensor, *, 
     return torch.where(valid[..., None], found, torch.nan)
 
 
-def remember(network: Network, before: Tensor, before_mask: Tensor) -> State:
-    """The state that has seen only the values before a segment, its hidden part at rest."""
-    state = network.initial_state(len(before))
-    filled, observed = extend(state, before, before_mask)
-    return state._replace(filled=filled[:, -network.memory :], observed=observed[:, -network.memory :])
+@dataclass(frozen=True)
+class Spans:
+    """What segments are cut from: a panel, and for each series the step before which learning ends."""
 
+    panel: Panel
+    end: Tensor  # [S]
+    codes: Tensor  # [E], which embedding each entity has
+    horizon: int
+    memory: int
 
-def segment(
-    panel: Panel, lanes: tuple[Tensor, Tensor], end: Tensor, *, steps: int, horizon: int, memory: int
-) -> Segment:
-    """The segment of `lanes` (series [B], start [B]) that learns from steps before `end` [S] only."""
-    series, start = lanes
-    after, inside = _rows(panel, series, start + 1, steps + horizon)
-    place = start[:, None] + 1 + torch.arange(steps + horizon, device=start.device)
-    targets, target_mask = panel.gather(after, inside & (place < end[series][:, None]))
-    earlier, seen = _rows(panel, series, start - memory, memory)
-    before, before_mask = panel.gather(earlier, seen)
-    inputs = gather(panel, series, start, steps, horizon)
-    everywhere = torch.ones(len(series), steps, dtype=torch.bool, device=start.device)
-    fresh = torch.ones(len(series), dtype=torch.bool, device=start.device)
-    return Segment(inputs, targets, target_mask, before, before_mask, fresh, everywhere)
+    @property
+    def lane_end(self) -> Tensor:
+        """The same for each entity, [E]."""
+        return self.end.unflatten(0, (-1, self.panel.channels)).amax(dim=1)
+
+    def to(self, device: torch.device | str) -> "Spans":
+        return Spans(self.panel.to(device), self.end.to(device), self.codes.to(device), self.horizon, self.memory)
+
+    def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
+        """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
+        panel, total = self.panel, steps + self.horizon
+        channel = torch.arange(panel.channels, device=entity.device)
+        series = (entity[:, None] * panel.channels + channel).flatten()
+        begin = start.repeat_interleave(panel.channels) + 1
+        after, inside = _rows(panel, series, begin, total)
+        place = begin[:, None] + torch.arange(total, device=start.device)
+        targets, target_mask = panel.gather(after, inside & (place < self.end[series][:, None]))
+        inputs = gather(panel, entity, start, steps, self.horizon, self.codes)
+        before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
+        everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
+        fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
+        return Segment(inputs, targets, target_mask, before, fresh, everywhere)
 
 
 class TrainingSegments(IterableDataset[Segment]):
@@ -81,37 +96,42 @@ class TrainingSegments(IterableDataset[Segment]):
 
     Every lane is at some place of some series. With probability `carry` it goes on where it stopped, and the state
     goes on with it, so that states far from their start are part of the training; else it starts afresh at random,
-    and its first `warm_up` steps bear no loss.
+    and its first `warm_up` steps bear no loss. With `carry` 1 every lane goes through its series to the end, chunk by
+    chunk. The batches are a function of the seed and of the process, where several train side by side: `skip` leaves
+    out the first ones, which a training that goes on has seen.
     """
 
-    def __init__(
-        self, panel: Panel, end: Tensor, *, steps: int, horizon: int, memory: int, lanes: int, carry: float, seed: int
-    ) -> None:
-        self.panel, self.end = panel, end
-        self.steps, self.horizon, self.memory, self.lanes = steps, horizon, memory, lanes
-        self.carry, self.seed = carry, seed
-        self.warm_up = min(memory, steps // 4)
+    def __init__(self, spans: Spans, *, steps: int, lanes: int, carry: float, seed: int, skip: int = 0) -> None:
+        self.spans, self.steps, self.lanes = spans, steps, lanes
+        self.carry, self.seed, self.skip = carry, seed, skip
+        self.warm_up = min(spans.memory, steps // 4)
+        self.from_the_start = FROM_THE_START if steps > 1 else 0.0  # single steps are windows, which know no start
 
     def __iter__(self) -> Iterator[Segment]:
-        random = torch.Generator().manual_seed(self.seed)
-        weights = self.end.clamp(min=0).double() * (self.end > 1)
-        series = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
+        random = torch.Generator().manual_seed(self.seed + _process() * PROCESS_SEED)
+        end = self.spans.lane_end.cpu()
+        weights = end.clamp(min=0).double() * (end > 1)
+        entity = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
         start = torch.full((self.lanes,), torch.iinfo(torch.int64).max // 2)
-        while True:
+        for number in itertools.count():
             start = start + self.steps
-            goes_on = (start + 1 < self.end[series]) & (torch.rand(self.lanes, generator=random) < self.carry)
+            goes_on = (start + 1 < end[entity]) & (torch.rand(self.lanes, generator=random) < self.carry)
             other = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
-            room = (self.end[other] - self.steps).clamp(min=0)
+            room = (end[other] - self.steps).clamp(min=0)
             place = (torch.rand(self.lanes, generator=random) * (room + 1)).long().clamp(max=room)
-            place[torch.rand(self.lanes, generator=random) < FROM_THE_START] = 0
-            series, start = torch.where(goes_on, series, other), torch.where(goes_on, start, place)
-            yield self._batch(series, start, ~goes_on)
+            place[torch.rand(self.lanes, generator=random) < self.from_the_start] = 0
+            entity, start = torch.where(goes_on, entity, other), torch.where(goes_on, start, place)
+            if number >= self.skip:
+                yield self._batch(entity, start, ~goes_on)
 
-    def _batch(self, series: Tensor, start: Tensor, fresh: Tensor) -> Segment:
-        device = self.panel.values.device
-        lanes = (series.to(device), start.to(device))
-        batch = segment(
-            self.panel, lanes, self.end.to(device), steps=self.steps, horizon=self.horizon, memory=self.memory
-        )
+    def _batch(self, entity: Tensor, start: Tensor, fresh: Tensor) -> Segment:
+        device = self.spans.panel.values.device
+        batch = self.spans.segment(entity.to(device), start.to(device), steps=self.steps)
         warm = torch.arange(self.steps) >= self.warm_up
         return batch._replace(fresh=fresh.to(device), first=(warm | ~fresh[:, None]).to(device))
+
+
+def _process() -> int:
+    """Which of several training processes this is."""
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if distributed else 0

@@ -17,6 +17,10 @@ from rnnforecast.task import Task
 SETTINGS = "config.json"
 
 
+class FittedError(ValueError):
+    """A model that cannot be loaded, or not be used on this data; the message says what can be done."""
+
+
 class FittedModel(Protocol):
     """A model ready to forecast, and to be stored without pickle."""
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
+import torch
 
 from rnnforecast.baselines import BaselineModel
 from rnnforecast.columns import STEP, quantile, quantiles
 from rnnforecast.fitted import FittedModel, read_settings
-from rnnforecast.panel import Panel
+from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import RecurrentModel
 
 
@@ -50,16 +51,23 @@ def forecast(
     )
 
 
-def require_known(panel: Panel, horizon: int) -> None:
-    """Refuse a panel whose known covariates do not reach over the horizon. Raises ForecastError."""
+def require_known(panel: Panel, horizon: int, cutoffs: Cutoffs | None = None) -> None:
+    """Refuse a panel whose known covariates do not reach over the horizon after each cutoff (by default after each
+    series' last reading). Raises ForecastError."""
     if panel.known.shape[1] == 0:
         return
-    stops = panel.offsets[1:] - panel.offsets[:-1]
-    short = (stops < panel.lengths + horizon).nonzero()[:, 0].tolist()
-    if short:
-        series = short[0]
-        have = int(stops[series] - panel.lengths[series])
+    at = panel.last if cutoffs is None else cutoffs
+    have = panel.offsets.diff()[at.series] - at.position - 1
+    short = torch.nonzero(have < horizon)[:, 0]
+    if len(short):
+        series = int(at.series[short[0]])
+        after = (
+            "its last reading"
+            if cutoffs is None
+            else f"cutoff {panel.stamps(panel.starts[series] + at.position[short[0]])[0]}"
+        )
         raise ForecastError(
-            f"series {panel.series_ids[series]!r}: known covariates reach {have} of {horizon} steps beyond its last "
-            f"reading ({len(short)} series in all); add rows for those steps with the target left empty"
+            f"series {panel.series_ids[series]!r}: known covariates reach {int(have[short[0]])} of {horizon} steps "
+            f"beyond {after} ({len(at.series[short].unique())} series in all); add rows for those steps with the "
+            "target left empty"
         )

@@ -6,16 +6,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from rnnforecast.batches import Segment, remember
+from rnnforecast.batches import PROCESS_SEED, Segment
 from rnnforecast.config import Training
-from rnnforecast.nn.head import pinball
 from rnnforecast.nn.memory import State
-from rnnforecast.nn.network import Network
+from rnnforecast.nn.network import Encoding, Network
+from rnnforecast.nn.teaching import teacher_forcing_ratio
 
-CUTOFFS_OF_RECURRENT_DECODER = 16  # it runs once per cutoff and step: learn from so many of a segment's steps
+CHEAP_DECODERS = ("direct", "autoregressive")  # all steps of a segment can be decoded in one product
+CUTOFFS_OF_OTHERS = 16  # one that runs once per cutoff and step learns from so many of a segment's steps
+VALIDATION_CUTOFFS = 32
 
 
-class Forecaster(pl.LightningModule):
+class Learner(pl.LightningModule):
     """Trains a network on segments: a forecast and a loss at every step after the warm-up (forking sequences,
     Wen et al. 2017), the state carried from segment to segment where the batch says so (truncated
     back-propagation through time, Williams and Peng 1990)."""
@@ -24,54 +26,77 @@ class Forecaster(pl.LightningModule):
         super().__init__()
         self.network = network
         self.training_config = training
-        self.levels: Tensor
-        self.register_buffer("levels", torch.tensor(network.config.quantile_levels))
         self._carried: State | None = None  # of the lanes, between training steps only
 
     def training_step(self, batch: Segment, batch_idx: int) -> Tensor:
-        state = remember(self.network, batch.before, batch.before_mask)
+        loss = self.segment_loss(batch, self.global_step)
+        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.fresh))
+        return loss
+
+    def segment_loss(self, batch: Segment, number: int) -> Tensor:
+        """The loss of training step `number`; the state that its lanes end in is where the next one begins."""
+        # What is drawn in a step (dropout, cutoffs, teacher forcing) follows from its number: a training that goes
+        # on from a checkpoint draws what the one that never stopped would have.
+        torch.manual_seed(self.training_config.seed * 1_000_003 + number + self.global_rank * PROCESS_SEED)
+        state = self.network.remember(batch.before)
         if self._carried is not None:
             state = state.where(batch.fresh, self._carried)
         encoding, state = self.network.encode(batch.inputs, state)
         self._carried = state.detach()
-        loss = self._loss(encoding, batch, self._training_cutoffs(batch))
-        self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.fresh))
-        return loss
+        forced = self._teacher_forcing(number)
+        return self._loss(encoding, batch, self._training_cutoffs(batch), teacher_forcing=forced)
 
     def validation_step(self, batch: Segment, batch_idx: int) -> Tensor:
-        state = remember(self.network, batch.before, batch.before_mask)
-        encoding, _ = self.network.encode(batch.inputs, state)
-        at = torch.nonzero(batch.first[0])[:, 0]
-        at = at[torch.linspace(0, len(at) - 1, min(len(at), 32), device=at.device).long()].expand(len(batch.fresh), -1)
+        encoding, _ = self.network.encode(batch.inputs, self.network.remember(batch.before))
+        at = validation_cutoffs(batch)
         loss = self._loss(encoding, batch, at)
-        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.fresh))
+        self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.fresh), sync_dist=True)
         return loss
 
     def _training_cutoffs(self, batch: Segment) -> Tensor:
         lanes, steps = batch.first.shape
-        device = batch.first.device
-        if self.network.config.decoder == "direct":
+        device, wanted = batch.first.device, self.training_config.cutoffs_per_segment
+        if wanted == "auto":
+            wanted = steps if self.network.config.parts.decoder in CHEAP_DECODERS else CUTOFFS_OF_OTHERS
+        if wanted >= steps:
             return torch.arange(steps, device=device).expand(lanes, -1)
-        return torch.randint(steps, (lanes, CUTOFFS_OF_RECURRENT_DECODER), device=device)
+        return torch.randint(steps, (lanes, wanted), device=device)
 
-    def _loss(self, encoding: Any, batch: Segment, at: Tensor) -> Tensor:
-        """Mean quantile loss over the cutoffs `at` [B, K] in units of the causal spread."""
-        horizon = self.network.config.horizon
-        lane = torch.arange(len(at), device=at.device)[:, None]
-        ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
-        actual, weight = batch.targets[lane[..., None], ahead], batch.target_mask[lane[..., None], ahead]
-        weight = weight & batch.first[lane, at][..., None]
-        forecast = self.network.decode(encoding, at)
-        scaled = (actual - forecast.level[..., None]) / forecast.spread[..., None]
-        losses = pinball(forecast.scaled, scaled, self.levels).mean(dim=-1)
+    def _teacher_forcing(self, number: int) -> float:
+        parts = self.network.config.parts
+        progress = number / self.training_config.max_steps
+        return teacher_forcing_ratio(parts.teacher_forcing_schedule, parts.teacher_forcing_ratio, min(progress, 1.0))
+
+    def _loss(self, encoding: Encoding, batch: Segment, at: Tensor, *, teacher_forcing: float = 0.0) -> Tensor:
+        """Mean loss over the cutoffs `at` [B, K] and their steps that may be learned from."""
+        actual, weight = following(batch, at, self.network.config.learned_horizon)
+        told = actual.masked_fill(~weight, torch.nan) if teacher_forcing else None
+        forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
+        losses = self.network.loss(forecast, actual)
         return (losses * weight).sum() / weight.sum().clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("grad_norm", torch.nn.utils.get_total_norm(gradients))  # before clipping
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["carried"] = None if self._carried is None else [self._of_all(part) for part in self._carried]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        carried = checkpoint["carried"]
+        mine = None if carried is None else [part[self.global_rank].to(self.device) for part in carried]
+        self._carried = None if mine is None else State(*mine)
+
+    def _of_all(self, part: Tensor) -> Tensor:
+        """A tensor of every process, [processes, ...]: each has lanes of its own."""
+        if not part.numel():
+            return part.expand(self.trainer.world_size, *part.shape)
+        found = self.all_gather(part.byte() if part.dtype == torch.bool else part)
+        return torch.as_tensor(found).to(part.dtype).reshape(self.trainer.world_size, *part.shape)
+
     def configure_optimizers(self) -> Any:
         chosen = self.training_config
+        assert chosen.learning_rate != "auto"  # found before training begins
         optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
         )
@@ -79,3 +104,20 @@ class Forecaster(pl.LightningModule):
             optimiser, max_lr=chosen.learning_rate, total_steps=chosen.max_steps + 1
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def following(batch: Segment, at: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+    """What came after the cutoffs `at` [B, K]: values and whether they may be learned from, [R, K, H] each."""
+    channels = len(batch.targets) // len(at)
+    ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
+    rows = ahead.repeat_interleave(channels, dim=0)
+    row = torch.arange(len(rows), device=at.device)[:, None, None]
+    may = batch.first.gather(1, at).repeat_interleave(channels, dim=0)
+    return batch.targets[row, rows], batch.target_mask[row, rows] & may[..., None]
+
+
+def validation_cutoffs(batch: Segment) -> Tensor:
+    """Evenly spread cutoffs [B, K] where a loss may stand."""
+    at = torch.nonzero(batch.first[0])[:, 0]
+    count = min(len(at), VALIDATION_CUTOFFS)
+    return at[torch.linspace(0, len(at) - 1, count, device=at.device).long()].expand(len(batch.fresh), -1)

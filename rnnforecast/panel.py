@@ -1,6 +1,7 @@
 """From the long frame to tensors: every series end to end in one array, no padding, no copy per window.
 
-Shapes: N all steps of all series, S series, P past (and static) covariates, K known covariates, M cutoffs.
+Shapes: N all steps of all series, S series, E entities of C channels each (S = E * C; C is 1 mostly), P past, K known,
+Z static covariates, M cutoffs.
 """
 
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ class Panel:
     mask: Tensor  # [N] bool, True where there is one
     past: Tensor  # [N, P] float32, NaN where missing
     known: Tensor  # [N, K] float32, NaN where missing
+    static: Tensor  # [S, Z] float32, NaN where missing
+    channels: int = 1  # series e * C ... e * C + C - 1 are the channels of entity e: equally long, on one grid
 
     @classmethod
     def from_frame(
@@ -49,20 +52,26 @@ class Panel:
         *,
         past: Sequence[str] = (),
         known: Sequence[str] = (),
+        static: Sequence[str] = (),
+        channels: Sequence[str] = (),
         resample: str = "none",
     ) -> "Panel":
         """Check a long frame and lay it out; every series starts at its first reading.
 
-        Rows after a series' last reading are kept (they carry known covariates). Raises FrameError.
+        Rows after a series' last reading are kept (they carry known covariates). `channels` names series that belong
+        together, as CHANNEL or ENTITY/CHANNEL: they are laid out over the same steps, and past and known covariates
+        are read from the first of them. Raises FrameError.
         """
-        validate(frame, covariates=(*past, *known))
-        frame, step = normalise(frame, frequency, covariates=(*past, *known), resample=resample)
+        validate(frame, covariates=(*past, *known, *static))
+        frame, step = normalise(frame, frequency, covariates=(*past, *known, *static), resample=resample)
         read = pl.col(ORDINAL).filter(pl.col(TARGET).is_not_null())
         spans = frame.group_by(SERIES_ID).agg(start=read.min(), stop=pl.col(ORDINAL).max() + 1).sort(SERIES_ID)
         empty = spans.filter(pl.col("start").is_null())[SERIES_ID].to_list()
         spans = spans.drop_nulls("start")
         if spans.is_empty():
             raise FrameError(f"series {empty[:5]}: every target is missing; check `null_values` and the target column")
+        if channels:
+            spans = grouped(spans, channels)
         lengths = (spans["stop"] - spans["start"]).to_torch()
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
         spans = spans.with_columns(base=pl.Series(offsets[:-1].numpy()) - pl.col("start"))
@@ -80,6 +89,8 @@ class Panel:
             mask=~target.isnan(),
             past=_scatter(rows, past, place, total),
             known=_scatter(rows, known, place, total),
+            static=_constants(rows, static, spans),
+            channels=len(channels) or 1,
         )
 
     def __len__(self) -> int:
@@ -98,6 +109,13 @@ class Panel:
         return series, torch.arange(len(self.values)) - self.offsets[series]
 
     @property
+    def entities(self) -> tuple[str, ...]:
+        """The names of what has a state of its own, [E]: the series, or the part of their names before the channel."""
+        if self.channels == 1:
+            return self.series_ids
+        return tuple(name.rpartition("/")[0] for name in self.series_ids[:: self.channels])
+
+    @property
     def last(self) -> Cutoffs:
         """The newest cutoff of every series: its last reading."""
         return Cutoffs(torch.arange(len(self)), self.lengths - 1)
@@ -110,13 +128,47 @@ class Panel:
 
     def to(self, device: torch.device | str) -> "Panel":
         """The same panel with its tensors on `device`."""
-        fields = ("offsets", "starts", "values", "mask", "past", "known")
+        fields = ("offsets", "starts", "values", "mask", "past", "known", "static")
         return replace(self, **{name: getattr(self, name).to(device) for name in fields})
 
     def stamps(self, ordinals: Tensor) -> pl.Series:
         """Ordinals [any] to timestamps, flat."""
         frame = pl.DataFrame({ORDINAL: ordinals.flatten().cpu().numpy()})
         return frame.select(self.frequency.timestamp(ORDINAL, self.dtype).alias(TIMESTAMP)).to_series()
+
+
+def grouped(spans: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
+    """Spans of series (series_id, start, stop) entity by entity, channels in their order, all over the same steps.
+
+    Raises FrameError where a series is none of the channels, or an entity lacks one.
+    """
+    name = pl.col(SERIES_ID)
+    parts = spans.with_columns(
+        channel=name.str.split("/").list.last(), entity=name.str.replace(r"/?[^/]*$", "")
+    ).with_columns(order=pl.col("channel").replace_strict(list(channels), range(len(channels)), default=None))
+    stray = parts.filter(pl.col("order").is_null())
+    if len(stray):
+        raise FrameError(
+            f"series {stray[SERIES_ID][0]!r} is none of the channels {list(channels)}; name series ENTITY/CHANNEL (or "
+            "CHANNEL alone, for one entity), or add it to `channels`"
+        )
+    found = parts.group_by("entity", maintain_order=True).agg("channel")
+    short = found.filter(pl.col("channel").list.len() < len(channels))
+    if len(short):
+        missing = sorted(set(channels) - set(short["channel"][0]))
+        raise FrameError(f"entity {short['entity'][0]!r} has no readings of the channels {missing}; each needs all")
+    same = [pl.col("start").min().over("entity"), pl.col("stop").max().over("entity")]
+    return parts.with_columns(same).sort("entity", "order").select(SERIES_ID, "start", "stop")
+
+
+def _constants(rows: pl.DataFrame, columns: Sequence[str], spans: pl.DataFrame) -> Tensor:
+    """The first value of each column in each series, [S, columns]; NaN where it has none."""
+    first = [pl.col(name).sort_by(ORDINAL).drop_nulls().first().cast(pl.Float32) for name in columns]
+    found = spans.select(SERIES_ID).join(
+        rows.group_by(SERIES_ID).agg(first), on=SERIES_ID, how="left", maintain_order="left"
+    )
+    values = [found[name].fill_null(torch.nan).to_torch() for name in columns]
+    return torch.stack(values, dim=1) if values else torch.zeros(len(spans), 0)
 
 
 def _scatter(rows: pl.DataFrame, columns: Sequence[str], place: Tensor, total: int) -> Tensor:

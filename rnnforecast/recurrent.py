@@ -1,8 +1,6 @@
 """A trained network as a model: forecasts from any cutoffs of a panel in one pass over its series."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,95 +9,134 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rnnforecast.batches import gather
-from rnnforecast.config import Candidate
-from rnnforecast.fitted import forecast_frame, read_settings, write_settings
-from rnnforecast.nn.head import mean_weights
-from rnnforecast.nn.network import Encoding, Network, NetworkConfig
+from rnnforecast.config import Candidate, Parts
+from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
+from rnnforecast.nn.network import Encoding, Network
+from rnnforecast.nn.sampling import predict
+from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
 WEIGHTS = "weights.safetensors"
-LANES = 512  # series per pass
+LANES = 512  # entities per pass
 CHUNK = 1_024  # steps per pass: memory stays flat however long the series are, the state carries over
-
-# Which recurrence stands behind each word of the pipeline file: (cell, decoder).
-ARCHITECTURE = {"gru": ("gru", "direct"), "lstm": ("lstm", "direct"), "seq2seq": ("gru", "recurrent")}
+DECODED = 50_000_000  # numbers that one decoding may hold at once
 
 
-def network_config(task: Task, candidate: Candidate) -> NetworkConfig:
-    """The network that a candidate of this task is."""
-    cell, decoder = ARCHITECTURE[candidate.model]
+def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> NetworkConfig:
+    """The network that a candidate of this task is; `entities`: how many it may know by name."""
     return NetworkConfig(
-        cell=cell,  # type: ignore[arg-type]
-        decoder=decoder,  # type: ignore[arg-type]
-        hidden_size=candidate.hidden_size,
-        num_layers=candidate.num_layers,
-        dropout=candidate.dropout,
+        parts=Parts(**{name: getattr(candidate, name) for name in Parts.model_fields}),
         horizon=task.horizon,
         quantile_levels=task.quantile_levels,
         seasons=task.seasons,
         periods=task.periods,
         past=len(task.past),
         known=len(task.known),
+        static=len(task.static),
+        channels=len(task.channels) or 1,
+        series=entities if candidate.embedding_size else 0,
     )
 
 
 class RecurrentModel:
-    """A network with its task; see `FittedModel`."""
+    """A network with its task, and the names of the entities it has embeddings for; see `FittedModel`."""
 
-    def __init__(self, task: Task, candidate: Candidate, network: Network) -> None:
+    def __init__(self, task: Task, candidate: Candidate, network: Network, *, entities: tuple[str, ...] = ()) -> None:
         self.task, self.candidate = task, candidate
         self.network = network.eval().cpu()
+        self.entities = entities if candidate.embedding_size else ()
+
+    def codes(self, panel: Panel) -> Tensor:
+        """Which embedding each entity of a panel has, [E]; 0, the common one, for those that training did not see."""
+        places = {name: place + 1 for place, name in enumerate(self.entities)}
+        return torch.tensor([places.get(name, 0) for name in panel.entities])
 
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff: all cutoffs of a series come from one pass over it."""
-        levels = self.task.quantile_levels
-        out = torch.zeros(len(cutoffs), self.task.horizon, len(levels))
-        wanted = torch.unique(cutoffs.series)
-        needed = torch.zeros(len(panel), dtype=torch.int64)
-        needed.scatter_reduce_(0, cutoffs.series, cutoffs.position + 1, "amax")
-        by_length = wanted[needed[wanted].argsort()]  # series of one pass are about equally long
+        require_positive(panel, self.candidate.transform)
+        channels, levels, horizon = panel.channels, self.task.quantile_levels, self.task.horizon
+        # The channels of an entity share its passes: each (entity, position) is decoded once.
+        pairs = torch.stack([cutoffs.series // channels, cutoffs.position], dim=1)
+        places, which = torch.unique(pairs, dim=0, return_inverse=True)
+        means = torch.zeros(len(places), channels, horizon)
+        found = torch.zeros(len(places), channels, horizon, len(levels))
+        needed = torch.zeros(len(panel) // channels, dtype=torch.int64)
+        needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
+        wanted = torch.nonzero(needed)[:, 0]
+        by_length = wanted[needed[wanted].argsort()]  # entities of one pass are about equally long
         with torch.inference_mode():
             for lanes in by_length.split(LANES):
-                self._pass(panel, lanes, int(needed[lanes].max()), cutoffs=cutoffs, out=out)
-        means = out @ torch.tensor(mean_weights(levels))
-        return forecast_frame(panel, cutoffs, means.numpy(), out.numpy().astype(np.float64), levels=levels)
+                self._pass(panel, lanes, int(needed[lanes].max()), places=places, out=(means, found))
+        channel = cutoffs.series % channels
+        mean, quantiles = means[which, channel].numpy(), found[which, channel].numpy().astype(np.float64)
+        return forecast_frame(panel, cutoffs, mean, quantiles, levels=levels)
 
-    def _pass(self, panel: Panel, lanes: Tensor, length: int, *, cutoffs: Cutoffs, out: Tensor) -> None:
-        """Run the recurrence over `lanes` in chunks, decoding at the cutoffs that fall in each."""
-        lane_of = torch.full((len(panel),), -1).scatter(0, lanes, torch.arange(len(lanes)))
-        mine = torch.nonzero(lane_of[cutoffs.series] >= 0)[:, 0]
-        state = self.network.initial_state(len(lanes))
+    def _pass(self, panel: Panel, lanes: Tensor, length: int, *, places: Tensor, out: tuple[Tensor, Tensor]) -> None:
+        """Run the recurrence over `lanes` in chunks, decoding at the `places` (entity, position) that fall in each."""
+        lane_of = torch.full((len(panel) // panel.channels,), -1).scatter(0, lanes, torch.arange(len(lanes)))
+        mine = torch.nonzero(lane_of[places[:, 0]] >= 0)[:, 0]
+        codes = self.codes(panel)
+        state = self.network.initial_state(panel.static[lanes * panel.channels], codes[lanes])
         for start in range(0, length, CHUNK):
             steps = min(CHUNK, length - start)
             at_start = torch.full((len(lanes),), start)
-            encoding, state = self.network.encode(gather(panel, lanes, at_start, steps, self.task.horizon), state)
-            place = cutoffs.position[mine] - start
+            inputs = gather(panel, lanes, at_start, steps, self.task.horizon, codes)
+            encoding, state = self.network.encode(inputs, state)
+            place = places[mine, 1] - start
             here = mine[(place >= 0) & (place < steps)]
             if len(here):
-                out[here] = self._decode(encoding, lane_of[cutoffs.series[here]], cutoffs.position[here] - start)
+                mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
+                out[0][here], out[1][here] = mean, quantiles
 
-    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> Tensor:
-        """Quantiles [M, H, Q] at (lane, place) pairs, [M] each, which are ragged: lanes have unlike numbers of them."""
+    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
+        channels, lanes = self.network.config.channels, len(encoding.inputs.code)
         order = lane.argsort(stable=True)
-        counts = torch.bincount(lane, minlength=len(encoding.level))
+        counts = torch.bincount(lane, minlength=lanes)
         rank = torch.arange(len(lane)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-        at = torch.zeros(len(counts), int(counts.max()), dtype=torch.int64)
+        at = torch.zeros(lanes, int(counts.max()), dtype=torch.int64)
         at[lane[order], rank] = place[order]
-        quantiles = self.network.decode(encoding, at).quantiles
-        found = torch.empty(len(lane), *quantiles.shape[2:])
-        found[order] = quantiles[lane[order], rank]
-        return found
+        columns = max(1, DECODED // (lanes * self.network.config.numbers_per_cutoff))
+        parts = [predict(self.network, encoding, some) for some in at.split(columns, dim=1)]
+        results = []
+        for each in zip(*parts, strict=True):
+            whole = torch.cat(each, dim=1).unflatten(0, (lanes, channels))  # [B, C, K, H, ...]
+            found = torch.empty(len(lane), *whole.shape[1:2], *whole.shape[3:])
+            found[order] = whole.transpose(1, 2)[lane[order], rank]
+            results.append(found)
+        return results[0], results[1]
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, everything else as JSON."""
-        write_settings(folder, self.task, self.candidate, network=asdict(self.network.config))
+        write_settings(folder, self.task, self.candidate, entities=list(self.entities))
         save_file(self.network.state_dict(), folder / WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path) -> "RecurrentModel":
+        """A stored model. Raises FittedError where its weights are of another version of the library."""
         task, candidate, settings = read_settings(folder)
-        stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["network"].items()}
-        network = Network(NetworkConfig(**stored))
-        network.load_state_dict(load_file(folder / WEIGHTS))
-        return cls(task, candidate, network)
+        entities = tuple(settings.get("entities", ()))
+        network = Network(network_config(task, candidate, entities=len(entities)))
+        try:
+            network.load_state_dict(load_file(folder / WEIGHTS))
+        except RuntimeError as error:
+            raise FittedError(
+                f"{folder}: the weights do not fit the network that {candidate.label!r} is now; they were stored by "
+                f"another version of rnnforecast: retrain ({str(error).splitlines()[-1].strip()})"
+            ) from None
+        return cls(task, candidate, network, entities=entities)
+
+
+def require_positive(panel: Panel, transform: str) -> None:
+    """Refuse readings that have no logarithm. Raises FittedError."""
+    if transform != "log":
+        return
+    bad = torch.nonzero(panel.mask & (panel.values <= 0))[:, 0]
+    if len(bad):
+        series = int(torch.searchsorted(panel.offsets, bad[0], right=True)) - 1
+        when = panel.stamps((panel.starts[series] + bad[0] - panel.offsets[series])[None])[0]
+        raise FittedError(
+            f"series {panel.series_ids[series]!r}, {when}: {float(panel.values[bad[0]]):g} has no logarithm "
+            f"({len(bad)} readings in all are not positive); choose transform: asinh, or none"
+        )

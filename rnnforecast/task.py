@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from rnnforecast.config import Pipeline
+from rnnforecast.config import TaskSettings
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel import Panel
 from rnnforecast.seasons import calendar_periods, resolve
@@ -20,10 +20,12 @@ class Task:
     quantile_levels: tuple[float, ...]
     frequency: Frequency
     seasons: tuple[int, ...]  # in steps, shortest first; (1,) is none
-    past: tuple[str, ...] = ()  # static covariates are past covariates that do not change
+    past: tuple[str, ...] = ()
     known: tuple[str, ...] = ()
     resample: str = "none"
     periods: tuple[float, ...] = ()  # calendar cycles in steps that the data has seen often enough
+    static: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()  # series forecast together, see Panel
 
     @property
     def season_length(self) -> int:
@@ -31,27 +33,42 @@ class Task:
         return self.seasons[0]
 
     @classmethod
-    def of(cls, pipeline: Pipeline, frame: pl.DataFrame) -> tuple["Task", Panel]:
-        """The task of a pipeline on these observations, and their panel. Raises FrameError."""
-        past = pipeline.past_covariates + pipeline.static_covariates
+    def of(cls, settings: TaskSettings, frame: pl.DataFrame) -> tuple["Task", Panel]:
+        """The task of a pipeline's settings on these observations, and their panel. Raises FrameError."""
         panel = Panel.from_frame(
-            frame, pipeline.frequency, past=past, known=pipeline.known_covariates, resample=pipeline.resample
+            frame,
+            settings.frequency,
+            past=settings.past_covariates,
+            known=settings.known_covariates,
+            static=settings.static_covariates,
+            channels=settings.channels,
+            resample=settings.resample,
         )
         task = cls(
-            horizon=pipeline.horizon,
-            quantile_levels=pipeline.quantile_levels,
+            horizon=settings.horizon,
+            quantile_levels=settings.quantile_levels,
             frequency=panel.frequency,
-            seasons=resolve(panel, pipeline.season_length),
-            past=past,
-            known=pipeline.known_covariates,
-            resample=pipeline.resample,
-            periods=calendar_periods(panel) if pipeline.calendar else (),
+            seasons=resolve(panel, settings.season_length),
+            past=settings.past_covariates,
+            known=settings.known_covariates,
+            resample=settings.resample,
+            periods=calendar_periods(panel) if settings.calendar else (),
+            static=settings.static_covariates,
+            channels=settings.channels,
         )
         return task, panel
 
     def panel(self, frame: pl.DataFrame) -> Panel:
         """A long frame as the panel that this task's models read. Raises FrameError."""
-        return Panel.from_frame(frame, self.frequency, past=self.past, known=self.known, resample=self.resample)
+        return Panel.from_frame(
+            frame,
+            self.frequency,
+            past=self.past,
+            known=self.known,
+            static=self.static,
+            channels=self.channels,
+            resample=self.resample,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a model's config.json."""
@@ -60,5 +77,5 @@ class Task:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "Task":
         """The task that `to_dict` wrote."""
-        lists = {name: tuple(data[name]) for name in ("quantile_levels", "seasons", "periods", "past", "known")}
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
         return cls(**{**data, **lists, "frequency": Frequency(**data["frequency"])})

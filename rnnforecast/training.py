@@ -1,33 +1,39 @@
 """Train a network: segments in, the best weights on the validation span out."""
 
-import logging
+import math
 import tempfile
-import warnings
-from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
-from torch import Tensor
+from pytorch_lightning.callbacks import Callback, EarlyStopping, RichProgressBar, WeightAveraging
 from torch.utils.data import DataLoader
 
 from rnnforecast.allocator import keep_memory
-from rnnforecast.batches import Segment, TrainingSegments, segment
+from rnnforecast.batches import Segment, Spans, TrainingSegments
 from rnnforecast.config import Candidate, Training
-from rnnforecast.forecaster import Forecaster
+from rnnforecast.fitted import FittedError
+from rnnforecast.learner import Learner
 from rnnforecast.nn.network import Network
+from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Panel
-from rnnforecast.recurrent import RecurrentModel, network_config
+from rnnforecast.recurrent import RecurrentModel, network_config, require_positive
 from rnnforecast.task import Task
-from rnnforecast.windows import Split
+from rnnforecast.training_callbacks import Quiet, Recorder, average
+from rnnforecast.training_checkpoints import LAST, Keeper, identity
+from rnnforecast.training_rate import find_rate
+from rnnforecast.training_statistics import calibrate, standardise
+from rnnforecast.windows import Split, WindowError
 
 SEGMENT_SEASONS = 3  # auto segment: so many of the longest season ...
 SEGMENT_BOUNDS = (128, 512)  # ... within these steps
 VALIDATION_LANES = 256
 BATCH_BOUNDS = (8, 32)
+WINDOWS = 128  # of a window model, per training step
 SMALLEST_GAIN = 1e-4  # in spreads: what a validation must gain to count
 
 
@@ -41,65 +47,137 @@ class Trained:
 
 
 def fit(
-    task: Task, candidate: Candidate, panel: Panel, parts: Split, *, training: Training, progress: bool = True
+    task: Task,
+    candidate: Candidate,
+    panel: Panel,
+    parts: Split,
+    *,
+    training: Training,
+    progress: bool = True,
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train `candidate` on the training span of `panel`, stop early on its validation span, return the best weights.
 
-    Deterministic on one machine: the same panel, settings and seed give the same weights.
+    Deterministic on one machine: the same panel, settings and seed give the same weights. `checkpoints`: a folder
+    that keeps the training at each validation; one that was interrupted goes on from there, to the same weights.
+    Raises FittedError where the target has no logarithm, where `checkpoints` holds another training, and where no
+    validation loss was finite; WindowError where no series has a validation span.
     """
+    require_positive(panel, candidate.transform)
     keep_memory()
     pl.seed_everything(training.seed, verbose=False)
-    network = Network(network_config(task, candidate))
-    _standardise(network, panel, parts.train_end)
-    forecaster = Forecaster(network, training)
-    steps = segment_length(task, parts, training)
-    with tempfile.TemporaryDirectory(prefix="rnnforecast-") as folder, _Quiet():
-        recorder = _Recorder()
-        best = ModelCheckpoint(folder, monitor="val_loss", mode="min", save_top_k=1)
-        trainer = _trainer(training, [recorder, best], progress=progress)
-        resident = panel.to(trainer.strategy.root_device)
+    config = network_config(task, candidate, entities=len(panel) // panel.channels)
+    network = Network(config)
+    standardise(network, panel, parts.train_end)
+    model = RecurrentModel(task, candidate, network, entities=panel.entities)
+    steps = segment_length(config, parts, training)
+    spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
+    place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
+    with place as folder, Quiet():
+        recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
+        kept = keeper.kept()
+        trainer = _trainer(training, [recorder, keeper], progress=progress)
+        if training.devices == 1:  # resident on the one device; several take their batches from the main memory
+            spans = spans.to(trainer.strategy.root_device)
+        checked = validation(spans, parts, _run_up(config, steps))
+        lanes = batch_size(config, parts, training, steps)
+        stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=training.carry, seed=training.seed)
+        if kept:
+            keeper.rate, stream.skip = kept.rate, kept.steps
+        elif training.learning_rate == "auto":
+            keeper.rate = find_rate(network, training, stream)
+            recorder.rows.append({"step": 0.0, "found_learning_rate": keeper.rate})
+        else:
+            keeper.rate = training.learning_rate
         trainer.fit(
-            forecaster,
-            DataLoader(_segments(resident, parts, task, training, steps, network.memory), batch_size=None),
-            DataLoader(_validation(resident, parts, task, steps, network.memory), batch_size=None),  # type: ignore[arg-type]
+            Learner(network.train(), training.model_copy(update={"learning_rate": keeper.rate})),
+            DataLoader(stream, batch_size=None),
+            DataLoader(checked, batch_size=None),  # type: ignore[arg-type]
+            ckpt_path=str(keeper.folder / LAST) if kept else None,
+            weights_only=True,
         )
-        assert best.best_model_score is not None  # every training validates at least once
-        stored = torch.load(best.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in stored.items() if k.startswith(prefix)})
-    return Trained(RecurrentModel(task, candidate, network), recorder.rows, best.best_model_score.item())
+        kept = keeper.kept()
+    assert kept is not None  # Lightning has validated once at least
+    if not math.isfinite(kept.best):
+        raise FittedError(
+            f"{candidate.label}: the training diverged, no validation loss was finite; choose a smaller learning_rate "
+            "(auto finds one) or gradient_clip_val"
+        )
+    network.cpu().load_state_dict(kept.weights)
+    calibrate(network, [_on_cpu(batch) for batch in checked])
+    return Trained(RecurrentModel(task, candidate, network, entities=panel.entities), kept.history, kept.best)
 
 
-def segment_length(task: Task, parts: Split, training: Training) -> int:
-    """Steps of a training segment; auto: three longest seasons within 128 to 512, no more than the longest series."""
+def segment_length(config: NetworkConfig, parts: Split, training: Training) -> int:
+    """Steps of a training segment; auto: three longest seasons within 128 to 512, no more than the longest series.
+
+    A window model has one: each of its lanes is a window.
+    """
+    if config.window:
+        return 1
     if training.segment_length != "auto":
         return training.segment_length
     low, high = SEGMENT_BOUNDS
-    wanted = min(max(SEGMENT_SEASONS * max(task.seasons), low), high)
+    wanted = min(max(SEGMENT_SEASONS * max(config.seasons), low), high)
     return max(2, min(wanted, int(parts.train_end.max())))
 
 
-def batch_size(parts: Split, training: Training, steps: int) -> int:
+def batch_size(config: NetworkConfig, parts: Split, training: Training, steps: int) -> int:
     """Segments per training step; auto: as many as the training span holds side by side, within 8 to 32."""
     if training.batch_size != "auto":
         return training.batch_size
+    if config.window:
+        return WINDOWS
     low, high = BATCH_BOUNDS
     return min(max(int(parts.train_end.clamp(min=0).sum()) // steps, low), high)
 
 
-def _trainer(training: Training, callbacks: list[Callback], *, progress: bool) -> pl.Trainer:
-    callbacks = [*callbacks, EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)]
+def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
+    """The validation span of every series that has one, after a run-up of some steps that bears no loss.
+
+    Raises WindowError where there is none.
+    """
+    panel = spans.panel
+    channels = panel.channels
+    train_end, valid_end = (end.unflatten(0, (-1, channels)).amax(dim=1) for end in (parts.train_end, parts.valid_end))
+    has_span = torch.nonzero(valid_end >= train_end.clamp(min=1) + spans.horizon)[:, 0]
+    if not len(has_span):
+        raise WindowError(
+            f"backtest: no series has {spans.horizon} steps (the horizon) between the end of training and the test "
+            "span; shorten the horizon, validation_steps or test_steps, or leave out series that ended long ago"
+        )
+    longest = int((valid_end - train_end)[has_span].max())
+    device = panel.values.device
+    upto = Spans(panel, parts.valid_end.to(device), spans.codes, spans.horizon, spans.memory)
+    batches = []
+    for entity in has_span.split(VALIDATION_LANES):
+        start = train_end[entity] - 1 - run_up
+        batch = upto.segment(entity.to(device), start.to(device), steps=run_up + longest)
+        inside = torch.arange(run_up + longest, device=device) >= run_up
+        batches.append(batch._replace(first=inside.expand(len(entity), -1)))
+    return batches
+
+
+def _run_up(config: NetworkConfig, steps: int) -> int:
+    """Steps that a validation runs before it counts; a window model needs none."""
+    return 0 if config.window else steps
+
+
+def _trainer(training: Training, watching: list[Callback], *, progress: bool) -> pl.Trainer:
+    patience = EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)
+    callbacks = [*watching, patience]
     if training.ema_decay:
-        callbacks.append(WeightAveraging(avg_fn=_average(training.ema_decay)))
+        callbacks.append(WeightAveraging(avg_fn=average(training.ema_decay)))
     if progress:
         callbacks.append(RichProgressBar(leave=True))
+    several: dict[str, Any] = {"strategy": "ddp_spawn", "use_distributed_sampler": False}
     return pl.Trainer(
         max_steps=training.max_steps,
         max_time=timedelta(seconds=training.max_seconds) if training.max_seconds else None,
         gradient_clip_val=training.gradient_clip_val,
         gradient_clip_algorithm=training.gradient_clip_algorithm,
         accelerator=training.accelerator,
-        devices=1,
+        devices=training.devices,
         precision=training.precision,
         val_check_interval=min(training.validate_every, training.max_steps),
         check_val_every_n_epoch=None,
@@ -108,94 +186,10 @@ def _trainer(training: Training, callbacks: list[Callback], *, progress: bool) -
         logger=False,
         enable_model_summary=False,
         enable_progress_bar=progress,
+        **(several if training.devices > 1 else {}),
     )
 
 
-def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
-
-    def average(averaged: Tensor, current: Tensor, count: Tensor) -> Tensor:
-        steps = float(count)
-        return averaged.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
-
-    return average
-
-
-def _segments(panel: Panel, parts: Split, task: Task, training: Training, steps: int, memory: int) -> TrainingSegments:
-    return TrainingSegments(
-        panel,
-        parts.train_end,
-        steps=steps,
-        horizon=task.horizon,
-        memory=memory,
-        lanes=batch_size(parts, training, steps),
-        carry=training.carry,
-        seed=training.seed,
-    )
-
-
-def _validation(panel: Panel, parts: Split, task: Task, steps: int, memory: int) -> list[Segment]:
-    """The validation span of every series that has one, after a run-up of one segment that bears no loss."""
-    has_span = torch.nonzero(parts.valid_end >= parts.train_end.clamp(min=1) + task.horizon)[:, 0]
-    longest = int((parts.valid_end - parts.train_end)[has_span].max())
-    batches = []
-    for series in has_span.split(VALIDATION_LANES):
-        start = parts.train_end[series] - 1 - steps
-        total = steps + longest
-        lanes = (series.to(panel.values.device), start.to(panel.values.device))
-        batch = segment(
-            panel, lanes, parts.valid_end.to(panel.values.device), steps=total, horizon=task.horizon, memory=memory
-        )
-        inside = torch.arange(total, device=panel.values.device) >= steps
-        batches.append(batch._replace(first=inside.expand(len(series), -1)))
-    return batches
-
-
-def _standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
-    """Covariates in units of the training span's mean and deviation."""
-    series, place = panel.places()
-    inside = place < train_end[series]
-    for name, values in (("past_stats", panel.past), ("known_stats", panel.known)):
-        seen = values[inside]
-        if seen.shape[1] == 0:
-            continue
-        mean = seen.nanmean(dim=0)
-        spread = (seen - mean).square().nanmean(dim=0).sqrt()
-        getattr(network, name).copy_(torch.stack([mean.nan_to_num(0.0), spread.nan_to_num(1.0).clamp(min=1e-6)]))
-
-
-class _Recorder(Callback):
-    """Keeps what was logged at each validation and every tenth step, for the registry."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step % 10 == 0 or trainer.global_step == 1:
-            self._keep(trainer, "train_loss", "grad_norm")
-            self.rows[-1]["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-
-    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._keep(trainer, "val_loss")
-
-    def _keep(self, trainer: pl.Trainer, *names: str) -> None:
-        found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
-        self.rows.append({"step": float(trainer.global_step), **found})
-
-
-class _Quiet:
-    """Lightning's advertisements and hints are not for our users; its errors are."""
-
-    def __enter__(self) -> None:
-        self.loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
-        self.levels = [logger.level for logger in self.loggers]
-        for logger in self.loggers:
-            logger.setLevel(logging.ERROR)
-        self.caught = warnings.catch_warnings()
-        self.caught.__enter__()
-        warnings.simplefilter("ignore")
-
-    def __exit__(self, *error: Any) -> None:
-        self.caught.__exit__(*error)
-        for logger, level in zip(self.loggers, self.levels, strict=True):
-            logger.setLevel(level)
+def _on_cpu(batch: Any) -> Any:
+    """A batch (tensors in tuples) on the CPU."""
+    return batch.cpu() if isinstance(batch, torch.Tensor) else type(batch)(*(_on_cpu(part) for part in batch))

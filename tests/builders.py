@@ -37,17 +37,51 @@ def waves(lengths=(120, 90), *, season=12, seed=0, gaps=0.05, trend=0.01):
     return pl.concat(frames)
 
 
-def task(*, horizon=6, seasons=(12,), past=(), known=()):
-    return Task(horizon, (0.1, 0.5, 0.9), Frequency(1, "h"), seasons, past=past, known=known)
+def task(*, horizon=6, seasons=(12,), past=(), known=(), static=(), channels=(), periods=()):
+    return Task(
+        horizon,
+        (0.1, 0.5, 0.9),
+        Frequency(1, "h"),
+        seasons,
+        past=past,
+        known=known,
+        static=static,
+        channels=channels,
+        periods=periods,
+    )
 
 
-def untrained(name, of=None, *, seed=0):
+def untrained(name="gru", of=None, *, seed=0, entities=(), **choices):
     """A network with random weights everywhere (the zero-initialised output layers too): any property must hold."""
     of = of or task()
+    candidate = Candidate(model=name, **{"hidden_size": 16, "num_layers": 2, **choices})
     torch.manual_seed(seed)
-    candidate = Candidate(model=name, hidden_size=16, num_layers=2)
-    network = Network(network_config(of, candidate))
+    network = Network(network_config(of, candidate, entities=len(entities)))
     with torch.no_grad():
         for parameter in network.decoder.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
-    return RecurrentModel(of, candidate, network)
+        if network.encoder.first is not None:
+            network.encoder.first.normal_()
+        for name in ("past_stats", "known_stats", "static_stats", "target_stats"):
+            stats = getattr(network, name)
+            stats.copy_(torch.stack([torch.randn(stats.shape[1]), torch.rand(stats.shape[1]) + 0.5]))
+    return RecurrentModel(of, candidate, network, entities=tuple(entities))
+
+
+def rich(lengths=(120, 90), channels=(), seed=0):
+    """The waves with everything beside them that a network may look at: load, price (known ahead), size."""
+    frame = waves(lengths, seed=seed)
+    if channels:
+        parts = [waves(lengths, seed=seed + place) for place in range(len(channels))]
+        names = zip(parts, channels, strict=True)
+        frame = pl.concat(part.with_columns(series_id=pl.col("series_id") + "/" + name) for part, name in names)
+    random = np.random.default_rng(seed + 100)
+    return frame.with_columns(
+        load=pl.Series(random.normal(size=len(frame))),
+        price=pl.Series(random.normal(size=len(frame))),
+        size=pl.col("series_id").str.slice(1, 1).cast(pl.Float64),
+    )
+
+
+def rich_task(channels=()):
+    return task(past=("load",), known=("price",), static=("size",), channels=channels, periods=(24.0,))

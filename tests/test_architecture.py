@@ -25,11 +25,12 @@ FLOORS = (
     ("nn",),
     ("batches",),
     ("fitted",),
-    ("forecaster",),
+    ("learner",),
     ("recurrent", "baselines"),
     ("training",),
-    ("forecast",),
+    ("forecast", "inspection"),
     ("backtest",),
+    ("forecaster",),
     ("store",),
     ("packing", "runs"),
     ("registry", "report", "ledger", "bundle"),
@@ -41,6 +42,8 @@ FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 # The common language (numpy where one of its two speakers hands over to a library), and for every other outside
 # library the rooms that are its door.
+# What the package shows at its front, loaded when it is asked for.
+SHOWN = {"rnnforecast": {"rnnforecast.forecaster"}}
 LANGUAGE = {"polars", "torch", "numpy"}
 DOORS = {
     "deltalake": {"table"},
@@ -49,9 +52,10 @@ DOORS = {
     "plotly": {"report"},
     "prefect": {"flows"},
     "pydantic": {"config"},
-    "pytorch_lightning": {"forecaster", "training"},
+    "pytorch_lightning": {"learner", "training"},
     "rich": {"cli"},
     "safetensors": {"recurrent"},
+    "scipy": {"nn"},
     "statsforecast": {"baselines"},
     "typer": {"cli"},
     "utilsforecast": {"metrics"},
@@ -100,7 +104,7 @@ def imports(source: str, package: str) -> set[str]:
 def imports_of(module: str) -> set[str]:
     file = MODULES[module]
     package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-    return imports(file.read_text(encoding="utf-8"), package)
+    return imports(file.read_text(encoding="utf-8"), package) - SHOWN.get(module, set())
 
 
 def ours(modules: set[str]) -> set[str]:

@@ -1,107 +1,52 @@
-"""What must hold of the recurrence: it is causal, and it is one, however a series is cut into pieces."""
+"""What the network sees and how it is put together, each against a slow and obvious second way."""
 
-from itertools import pairwise
+import math
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
-from builders import NETWORKS, task, untrained, waves
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from builders import rich, rich_task, task, untrained, waves
 
-from rnnforecast.batches import gather, remember, segment
-from rnnforecast.nn import base, head
+from rnnforecast.batches import Spans, gather
+from rnnforecast.nn.encoder import Encoder
+from rnnforecast.nn.features import steps_seen
 from rnnforecast.nn.memory import State, extend, since_reading
-from rnnforecast.nn.scaling import middle, trailing
+from rnnforecast.nn.sampling import _uniform, paths
 from rnnforecast.panel import Cutoffs, Panel
 
-
-def cut(frame, panel, cutoff):
-    """The frame as it was at `cutoff` (series 0): everything after it gone."""
-    moment = panel.stamps(panel.starts[:1] + cutoff)[0]
-    return frame.filter(pl.col("timestamp") <= moment)
+LANE = torch.zeros(1, dtype=torch.int64)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@settings(deadline=None, max_examples=8)
-@given(cutoff=st.integers(20, 100), noise=st.floats(-1e6, 1e6))
-def test_rewriting_everything_after_the_cutoff_changes_no_bit_of_the_forecast(name, cutoff, noise):
-    frame, model = waves(), untrained(name)
-    panel = Panel.from_frame(frame, "1h")
-    moment = panel.stamps(panel.starts[:1] + cutoff)[0]
-    after = pl.col("timestamp") > moment
-    other = frame.with_columns(target=pl.when(after).then(pl.lit(noise)).otherwise("target"))
-    at = Cutoffs(torch.tensor([0, 0]), torch.tensor([cutoff - 7, cutoff]))
-    assert model.forecast_at(panel, at).equals(model.forecast_at(Panel.from_frame(other, "1h"), at))
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_backtest_over_all_cutoffs_equals_forecasts_of_the_series_cut_there(name):
-    frame, model = waves(), untrained(name)
-    panel = Panel.from_frame(frame, "1h")
-    places = [15, 40, 77, 101]
-    together = model.forecast_at(panel, Cutoffs(torch.zeros(4, dtype=torch.int64), torch.tensor(places)))
-    for place in places:
-        short = Panel.from_frame(cut(frame, panel, place), "1h")
-        alone = model.forecast_at(short, Cutoffs(torch.tensor([0]), torch.tensor([place])))
-        part = together.filter(pl.col("cutoff") == alone["cutoff"][0])
-        for column in ("mean", "q0.1", "q0.5", "q0.9"):
-            assert part[column].to_numpy() == pytest.approx(alone[column].to_numpy(), rel=1e-5, abs=1e-5)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@settings(deadline=None, max_examples=10)
-@given(cuts=st.sets(st.integers(1, 119), max_size=6))
-def test_feeding_a_series_in_pieces_with_the_state_carried_gives_the_same_forecast(name, cuts):
-    model = untrained(name)
-    network, panel = model.network, Panel.from_frame(waves((120,)), "1h")
-    lane = torch.zeros(1, dtype=torch.int64)
-    horizon = model.task.horizon
-    with torch.inference_mode():
-        whole, _ = network.encode(gather(panel, lane, lane, 120, horizon), network.initial_state(1))
-        expected = network.decode(whole, torch.tensor([[119]])).quantiles
-        state, edges = network.initial_state(1), [0, *sorted(cuts), 120]
-        for start, stop in pairwise(edges):
-            pieces = gather(panel, lane, lane + start, stop - start, horizon)
-            encoding, state = network.encode(pieces, state)
-        found = network.decode(encoding, torch.tensor([[edges[-1] - edges[-2] - 1]])).quantiles
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_ragged_batch_equals_a_loop_over_its_series():
-    model, frame = untrained("lstm"), waves((120, 33, 75))
-    panel = Panel.from_frame(frame, "1h")
-    together = model.forecast_at(panel, panel.last)
-    for name in panel.series_ids:
-        alone = Panel.from_frame(frame.filter(pl.col("series_id") == name), "1h")
-        found = model.forecast_at(alone, alone.last)["q0.5"].to_numpy()
-        assert together.filter(pl.col("series_id") == name)["q0.5"].to_numpy() == pytest.approx(found, rel=1e-5)
-
-
-def test_a_training_segment_gives_the_forecast_of_the_full_pass_once_the_state_is_carried():
-    model = untrained("gru")
-    network, panel = model.network, Panel.from_frame(waves((120,)), "1h")
-    lane, end = torch.zeros(1, dtype=torch.int64), torch.tensor([120])
-    with torch.inference_mode():
-        whole, _ = network.encode(gather(panel, lane, lane, 120, 6), network.initial_state(1))
-        _, carried = network.encode(gather(panel, lane, lane, 60, 6), network.initial_state(1))
-        batch = segment(panel, (lane, lane + 60), end, steps=60, horizon=6, memory=network.memory)
-        state = remember(network, batch.before, batch.before_mask).where(torch.tensor([False]), carried)
-        part, _ = network.encode(batch.inputs, state)
-    torch.testing.assert_close(part.level, whole.level[:, 60:], rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(part.context, whole.context[:, 60:], rtol=1e-5, atol=1e-5)
+def whole_pass(model, panel, steps):
+    """The encoding of the first entity's first `steps` steps."""
+    codes, net = model.codes(panel), model.network
+    inputs = gather(panel, LANE, LANE, steps, model.task.horizon, codes)
+    return net.encode(inputs, net.initial_state(panel.static[:1], codes[:1]))[0]
 
 
 def test_targets_of_a_training_segment_end_where_learning_must():
     panel = Panel.from_frame(waves((50,), gaps=0), "1h")
-    lane = torch.zeros(1, dtype=torch.int64)
-    batch = segment(panel, (lane, lane + 10), torch.tensor([30]), steps=15, horizon=6, memory=24)
+    spans = Spans(panel, torch.tensor([30]), LANE, 6, 24)
+    batch = spans.segment(LANE, LANE + 10, steps=15)
     places = 11 + torch.arange(21)
     assert batch.target_mask[0].tolist() == (places < 30).tolist()
     assert batch.targets[0][batch.target_mask[0]].tolist() == panel.values[11:30].tolist()
-    assert batch.before[0, -10:].tolist() == panel.values[:10].tolist()
-    assert batch.before_mask[0].tolist() == [False] * 14 + [True] * 10
+    assert batch.before.values[0, -10:].tolist() == panel.values[:10].tolist()
+    assert batch.before.mask[0].tolist() == [False] * 14 + [True] * 10
+
+
+def test_channels_of_a_segment_lie_side_by_side_each_with_its_own_targets():
+    frame = rich((60, 40), ("x", "y"))
+    panel = rich_task(("x", "y")).panel(frame)
+    spans = Spans(panel, panel.lengths - 20, torch.zeros(2, dtype=torch.int64), 6, 24)
+    batch = spans.segment(torch.tensor([1, 0]), torch.tensor([3, 8]), steps=10)
+    for row, (series, start) in enumerate([(2, 3), (3, 3), (0, 8), (1, 8)]):
+        base = int(panel.offsets[series]) + start
+        assert batch.inputs.values[row].tolist() == panel.values[base : base + 10].tolist()
+        end = int(panel.offsets[series] + panel.lengths[series]) - 20
+        assert batch.target_mask[row].sum() == panel.mask[base + 1 : min(base + 17, end)].sum()
+    assert batch.inputs.past[1].isclose(panel.past[8:18]).all()
+    assert batch.inputs.static[:, 0].tolist() == [1.0, 0.0]
 
 
 def test_known_covariates_are_those_of_the_step_forecast_and_none_other_matters():
@@ -116,72 +61,126 @@ def test_known_covariates_are_those_of_the_step_forecast_and_none_other_matters(
         assert (before != after).any() == changes
 
 
-def test_level_and_spread_are_medians_over_blocks_of_their_means_and_deviations():
-    torch.manual_seed(0)
-    values, mask = torch.randn(2, 40) + 300, torch.rand(2, 40) < 0.7
-    nothing = torch.full((2, 12), torch.nan)
-    state = State(nothing, torch.zeros(2, 12, dtype=torch.bool), torch.zeros(1, 2, 1), torch.zeros(1, 2, 0))
-    filled, observed = extend(state, values, mask)
-    level, spread = trailing(filled, observed, 3, 4, steps=40)
-    for lane in range(2):
-        for step in range(40):
-            blocks = [range(step - 4 * k - 3, step - 4 * k + 1) for k in range(3)]
-            read = [[float(values[lane, i]) for i in block if i >= 0 and mask[lane, i]] for block in blocks]
-            read = [block for block in read if block]
-            if read:
-                assert float(level[lane, step]) == pytest.approx(np.median([np.mean(r) for r in read]), rel=1e-6)
-                expected = max(np.median([np.std(r) for r in read]), 1e-3 * float(level[lane, step]))
-                assert float(spread[lane, step]) == pytest.approx(expected, rel=1e-3)
-
-
-def test_a_dropout_of_half_a_season_leaves_the_units_as_they_were():
-    steps = torch.arange(200)
-    healthy = (100 + torch.sin(2 * torch.pi * steps / 24))[None]
-    broken = healthy.clone()
-    broken[0, 150:162] = 24.0
-    units = []
-    for values in (healthy, broken):
-        state = State(
-            torch.full((1, 168), torch.nan), torch.zeros(1, 168, dtype=torch.bool), *[torch.zeros(1, 1, 1)] * 2
-        )
-        units.append(trailing(*extend(state, values, torch.ones(1, 200, dtype=torch.bool)), 7, 24, steps=200))
-    (level, spread), (level_after, spread_after) = units
-    torch.testing.assert_close(level_after[:, 162:], level[:, 162:], atol=0.2, rtol=0)
-    torch.testing.assert_close(spread_after[:, 162:], spread[:, 162:], atol=0.2, rtol=0)
-
-
-def test_the_middle_of_what_is_there():
-    nan = float("nan")
-    rows = torch.tensor([[3.0, 1.0, 2.0, nan], [4.0, 1.0, 2.0, 3.0], [nan, nan, 7.0, nan], [nan] * 4])
-    assert middle(rows).nan_to_num(-1).tolist() == [2.0, 2.5, 7.0, -1.0]
-
-
 def test_gaps_are_filled_forward_only_and_counted():
     values = torch.tensor([[0.0, 5.0, 0.0, 0.0, 7.0, 0.0]])
     mask = torch.tensor([[False, True, False, False, True, False]])
-    nothing = State(torch.full((1, 2), torch.nan), torch.zeros(1, 2, dtype=torch.bool), *[torch.zeros(1, 1, 1)] * 2)
+    nothing = State(torch.full((1, 2), torch.nan), torch.zeros(1, 2, dtype=torch.bool), *[torch.zeros(1, 1, 1)] * 4)
     filled, observed = extend(nothing, values, mask)
     assert filled[0, 2:].nan_to_num(-1.0).tolist() == [-1.0, 5.0, 5.0, 5.0, 7.0, 7.0]
-    assert since_reading(observed, 5)[0].tolist() == [0, 1, 2, 0, 1]
+    assert since_reading(observed, 9)[0, 2:].tolist() == [9, 0, 1, 2, 0, 1]
+    assert since_reading(observed, 1)[0, 2:].tolist() == [1, 0, 1, 1, 0, 1]
 
 
-def test_the_naive_forecasts_repeat_the_right_steps():
-    filled = torch.arange(20.0)[None]
-    found = base.naive_forecasts(filled, torch.tensor([[100.0]]), torch.tensor([[15]]), (4, 7), 9)[0, 0]
-    assert found[:, 0].tolist() == [15.0] * 9
-    assert found[:, 1].tolist() == [12, 13, 14, 15, 12, 13, 14, 15, 12]
-    assert found[:, 2].tolist() == [9, 10, 11, 12, 13, 14, 15, 9, 10]
-    assert found[:, 3].tolist() == [100.0] * 9
+def test_the_encoder_sees_values_gaps_lags_and_covariates_of_the_right_steps():
+    model = untrained(of=rich_task(), patch_length=3, lags=(1, 4), scaling="standard")
+    panel, net = rich_task().panel(rich((60, 40))), model.network
+    encoding = whole_pass(model, panel, 60)
+    at = torch.tensor([[17, 40]])
+    units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
+    found = steps_seen(encoding.past, at, units, steps=60, patch=3, lags=(1, 4), clamp=False)[0]
+    mean, deviation = net.target_stats[:, 0].tolist()
+    values, mask = panel.values.tolist(), panel.mask.tolist()
+
+    def known(step):  # the last reading up to `step`
+        return next((values[i] - mean) / deviation for i in range(step, -1, -1) if mask[i])
+
+    for row, step in enumerate(at[0].tolist()):
+        gap = next(back for back in range(step + 1) if mask[step - back])
+        expected = [known(step), known(step - 1), known(step - 2), known(step + 1 - 1), known(step + 1 - 4)]
+        expected += [float(mask[step]), float(mask[step - 1]), float(mask[step - 2])]
+        expected += [math.log1p(gap), math.asinh(mean / deviation) / 4]
+        for back in range(3):
+            hour = 2 * math.pi * (int(panel.starts[0]) + step - back + 1) / 24
+            load = (float(panel.past[step - back, 0]) - float(net.past_stats[0, 0])) / float(net.past_stats[1, 0])
+            price = (float(panel.known[step - back + 1, 0]) - float(net.known_stats[0, 0])) / float(
+                net.known_stats[1, 0]
+            )
+            expected += [math.sin(hour), math.cos(hour), load, price]
+        assert found[row].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-def test_quantiles_never_cross_and_the_mean_weights_integrate():
-    raw = torch.randn(50, 5) * 30
-    assert (head.quantiles(raw, 2).diff(dim=-1) >= 0).all()
-    assert head.mean_weights((0.1, 0.5, 0.9)) == pytest.approx([0.3, 0.4, 0.3])
-    assert sum(head.mean_weights((0.05, 0.2, 0.5, 0.7))) == pytest.approx(1)
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_segments_are_read_by_interleaved_recurrences_each_going_on_from_a_segment_ago(cell):
+    parts = untrained(cell, patch_length=3, num_layers=2).network.config.parts
+    encoder = Encoder(parts, features=5, statics=0)
+    seen = torch.randn(2, 17, 5)
+    found, _ = encoder(seen, encoder.initial(torch.zeros(2, 0)))
+    for step in range(17):
+        own = seen[:, step % 3 : step + 1 : 3]  # this step, three before it, six before it, ...
+        expected, _ = encoder.recurrence(encoder.embed(own))
+        torch.testing.assert_close(found[:, step], expected[:, -1], rtol=1e-5, atol=1e-5)
 
 
-def test_the_pinball_loss_of_the_median_is_the_absolute_error():
-    actual, forecast = torch.randn(9), torch.randn(9, 3)
-    loss = head.pinball(forecast, actual, torch.tensor([0.1, 0.5, 0.9]))
-    torch.testing.assert_close(loss[:, 1], (actual - forecast[:, 1]).abs())
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidirectional):
+    model = untrained(context_length=12, patch_length=3, scaling="last", bidirectional=bidirectional, num_layers=1)
+    panel, net = Panel.from_frame(waves((60,)), "1h"), model.network
+    encoding = whole_pass(model, panel, 60)
+    at = torch.tensor([[30]])
+    units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
+    context, _, _ = net._contexts(encoding, at, units)
+    segments = []
+    for step in (21, 24, 27, 30):
+        segments.append(
+            steps_seen(encoding.past, torch.tensor([[step]]), units, steps=60, patch=3, lags=(12,), clamp=False)
+        )
+    rnn = net.encoder.recurrence.layers[0]
+    outputs, last = rnn(net.encoder.embed(torch.cat(segments, dim=1)))
+    expected = outputs[:, -1] if not bidirectional else net.encoder.merge(torch.cat([last[0], last[1]], dim=-1))
+    torch.testing.assert_close(context[0], expected, rtol=1e-5, atol=1e-5)
+    assert float(segments[-1][0, 0, 0]) == 0.0  # the last value, less itself
+
+
+@pytest.mark.parametrize("head", ["gaussian", "student_t", "point"])
+def test_a_sample_path_is_the_recurrence_fed_with_what_was_drawn(head):
+    """Each value of a path is drawn from the one-step forecast of the series that ends with the values before it."""
+    model = untrained("lstm", decoder="autoregressive", head=head, sample_paths=5, patch_length=2)
+    panel, net, horizon = Panel.from_frame(waves((60,)), "1h"), model.network, model.task.horizon
+    with torch.inference_mode():
+        drawn = paths(net, whole_pass(model, panel, 60), torch.tensor([[50]]))[0, 0]  # [H, paths]
+        uniform = _uniform(drawn.shape[1], horizon, 1)
+        for path in range(drawn.shape[1]):
+            series = torch.cat([panel.values[:51], drawn[:, path]])
+            told = Panel(
+                **{**vars(panel), "values": series, "mask": torch.cat([panel.mask[:51], torch.ones(horizon) > 0])}
+            )
+            encoding = whole_pass(model, told, 51 + horizon - 1)
+            forecast = net.decode(encoding, 50 + torch.arange(horizon)[None])
+            expected = net.sample(forecast, uniform[:, path, 0][None, :, None])[0, :, 0]
+            torch.testing.assert_close(drawn[:, path], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_series_of_training_has_its_own_embedding_and_a_new_one_the_common_one():
+    frame = rich((60, 60))
+    model = untrained(of=rich_task(), embedding_size=4, entities=("s0", "s1"))
+    same = frame.filter(pl.col("series_id") == "s0")
+    renamed = {name: same.with_columns(series_id=pl.lit(name)) for name in ("s0", "s1", "new", "newer")}
+    at = Cutoffs(LANE, torch.tensor([40]))
+    found = {name: model.forecast_at(rich_task().panel(each), at)["q0.5"].to_list() for name, each in renamed.items()}
+    assert found["new"] == found["newer"]
+    assert len({tuple(each) for each in found.values()}) == 3
+
+
+def test_the_first_state_can_follow_from_static_covariates():
+    model = untrained(of=rich_task(), start="static", num_layers=1)
+    net = model.network
+    states = net.initial_state(torch.tensor([[0.0], [5.0]]), torch.zeros(2, dtype=torch.int64))
+    assert not torch.equal(states.hidden[:, 0], states.hidden[:, 1])
+    standard = (torch.tensor([[5.0]]) - net.static_stats[0]) / net.static_stats[1]
+    expected = torch.tanh(net.encoder.from_static(standard))
+    torch.testing.assert_close(states.hidden[:, 1, 0], expected)
+
+
+def test_channels_are_forecast_from_each_other():
+    channels = ("x", "y")
+    frame, model = rich((60,), channels), untrained(of=rich_task(channels))
+    panel = rich_task(channels).panel(frame)
+    at = Cutoffs(torch.tensor([0, 1]), torch.tensor([40, 40]))
+    before = model.forecast_at(panel, at)
+    hit = (pl.col("series_id") == "s0/y") & (pl.col("timestamp") == panel.stamps(panel.starts[:1] + 38)[0])
+    after = model.forecast_at(
+        rich_task(channels).panel(frame.with_columns(target=pl.when(hit).then(99.0).otherwise("target"))), at
+    )
+    assert before["series_id"].unique().sort().to_list() == ["s0/x", "s0/y"]
+    x = pl.col("series_id") == "s0/x"
+    assert (before.filter(x)["q0.5"] != after.filter(x)["q0.5"]).all()

@@ -1,0 +1,63 @@
+"""What watches a training: the record of its metrics, the average of its weights, quiet libraries."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+
+class Recorder(Callback):
+    """Keeps what was logged at each validation and every tenth step, for the registry; saved with checkpoints."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step % 10 == 0 or trainer.global_step == 1:
+            self._keep(trainer, "train_loss", "grad_norm")
+            self.rows[-1]["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._keep(trainer, "val_loss")
+
+    def _keep(self, trainer: pl.Trainer, *names: str) -> None:
+        found = {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+        self.rows.append({"step": float(trainer.global_step), **found})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+def average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
+
+    def averaged(average: Tensor, current: Tensor, count: Tensor) -> Tensor:
+        steps = float(count)
+        return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return averaged
+
+
+class Quiet:
+    """Lightning's advertisements and hints are not for our users; its errors are."""
+
+    def __enter__(self) -> None:
+        self.loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric", "lightning")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.ERROR)
+        self.caught = warnings.catch_warnings()
+        self.caught.__enter__()
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, *error: Any) -> None:
+        self.caught.__exit__(*error)
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)
