@@ -4,6 +4,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -81,16 +82,20 @@ def train(work: Study, label: str) -> None:
         return
     setting = study.setting(work)
     started = time.monotonic()
-    model, history = fit(pipeline, candidate, setting)
+    unfinished = folder.with_name(f"{folder.name}.training")  # a training that is killed goes on from here
+    model, history = fit(pipeline, candidate, setting, unfinished)
     seconds = time.monotonic() - started
     result = backtest.run(model, setting.panel, setting.cutoffs, label=label)
     study.keep(folder, model, result.scored, {"label": label, "seconds": round(seconds, 2), "history": history})
+    shutil.rmtree(unfinished, ignore_errors=True)
     took = time.monotonic() - started
     log.info("%s: retrain: %s: fitted, %s, %.1f s", pipeline.name, label, plural(len(setting.cutoffs), "cutoff"), took)
 
 
-def fit(pipeline: Pipeline, candidate: Candidate, setting: study.Setting) -> tuple[FittedModel, list[dict[str, float]]]:
-    """A candidate as a fitted model, and its history of training."""
+def fit(
+    pipeline: Pipeline, candidate: Candidate, setting: study.Setting, checkpoints: Path
+) -> tuple[FittedModel, list[dict[str, float]]]:
+    """A candidate as a fitted model, and its history of training; `checkpoints`: a folder for the time of it."""
     if not candidate.is_network:
         return baselines.BaselineModel(setting.task, candidate), []
     from rnnforecast import training  # Lightning takes seconds to import, and a retrain with nothing new needs none
@@ -102,6 +107,7 @@ def fit(pipeline: Pipeline, candidate: Candidate, setting: study.Setting) -> tup
         setting.parts,
         training=pipeline.training,
         progress=sys.stderr.isatty(),
+        checkpoints=checkpoints,
     )
     return trained.model, trained.history
 

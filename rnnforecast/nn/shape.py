@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from rnnforecast.config_parts import Parts
 
 BLOCK_WITHOUT_SEASON = 8
+PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
@@ -53,7 +54,8 @@ class NetworkConfig:
     @property
     def memory(self) -> int:
         """M: steps that the state remembers."""
-        return max(self.block * self.blocks, self.reach + max(1, *self.lags, 1))
+        cycles = PROFILE_CYCLES * self.seasons[0] if self.parts.base == "profile" and self.seasons[0] > 1 else 0
+        return max(self.block * self.blocks, self.reach + max(1, *self.lags, 1), cycles)
 
     @property
     def attended(self) -> int:
