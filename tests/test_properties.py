@@ -1,5 +1,6 @@
 """What must hold of every network that the parts allow: a grid in which every allowed pair of choices stands."""
 
+import random
 from itertools import pairwise
 
 import polars as pl
@@ -10,7 +11,9 @@ from combinations import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rnnforecast import training, windows
 from rnnforecast.batches import Spans, gather
+from rnnforecast.config import Candidate, Training
 from rnnforecast.forecast import forecast
 from rnnforecast.nn import features, memory, network, scaling
 from rnnforecast.nn.sampling import predict
@@ -264,3 +267,58 @@ def test_a_planted_leak_is_caught(leak, monkeypatch):
     assert leaks(model, frame, gap) == []
     leak(monkeypatch)
     assert set(leaks(model, frame, gap)) >= LEAKS[leak]
+
+
+class KilledError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(("parts", "channels"), GRID)
+def test_a_training_clips_every_step_and_ends_the_same_whether_or_not_it_was_stopped(
+    parts, channels, tmp_path, monkeypatch
+):
+    of, frame = rich_task(channels), rich((120, 90), channels)
+    if parts.head == "negative_binomial":
+        frame = frame.with_columns(pl.col("target").round())
+    panel = of.panel(frame)
+    halves = windows.split(panel, 6, 12)
+    by_value = parts.num_layers == 2
+    chosen = Training(
+        max_steps=6,
+        validate_every=2,
+        batch_size=4,
+        segment_length=24,
+        cutoffs_per_segment=4,
+        accelerator="cpu",
+        gradient_clip_val=0.01,
+        gradient_clip_algorithm="value" if by_value else "norm",
+    )
+    candidate = Candidate(model="gru", **parts.model_dump())
+    step, steps, kill = torch.optim.AdamW.step, [], []
+
+    def watched(self, closure=None):
+        result = closure() if closure else None
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        largest = max(float(each.abs().max()) for each in gradients)
+        steps.append(largest if by_value else float(torch.nn.utils.get_total_norm(gradients)))
+        if len(steps) in kill:
+            raise KilledError
+        step(self)
+        return result
+
+    def fit(name):
+        steps.clear()
+        return training.fit(
+            of, candidate, panel, halves, training=chosen, progress=False, checkpoints=tmp_path / name
+        ).model.network.state_dict()
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    expected = fit("never stopped")
+    assert len(steps) == 6
+    assert max(steps) <= 0.01 * 1.0001
+    kill.append(random.Random(word(parts)).randint(1, 6))
+    with pytest.raises(KilledError):
+        fit("stopped")
+    kill.clear()
+    found = fit("stopped")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
