@@ -75,3 +75,57 @@ def test_gather_reads_nothing_outside_of_what_is_valid():
     values, mask = panel.gather(torch.tensor([[-1, 0, 1, 2]]), torch.tensor([[False, True, True, False]]))
     assert values.tolist() == [[0.0, 1.0, 3.0, 0.0]]
     assert mask.tolist() == [[False, True, True, False]]
+
+
+def channels_frame(names, lengths=None):
+    """Series of unlike starts: the i-th begins i steps later."""
+    frames = []
+    for place, name in enumerate(names):
+        steps = list(range(place, 10))
+        frames.append(
+            pl.DataFrame(
+                {"series_id": [name] * len(steps), "timestamp": steps, "target": [place * 100.0 + s for s in steps]}
+            )
+        )
+    return pl.concat(frames)
+
+
+def test_channels_of_an_entity_lie_side_by_side_over_the_same_steps():
+    panel = Panel.from_frame(channels_frame(["b/y", "a/x", "b/x", "a/y"]), "1i", channels=("x", "y"))
+    assert panel.series_ids == ("a/x", "a/y", "b/x", "b/y")
+    assert panel.entities == ("a", "b")
+    assert panel.channels == 2
+    assert panel.starts.tolist() == [1, 1, 0, 0]
+    assert panel.offsets.tolist() == [0, 9, 18, 28, 38]
+    for series, (place, start) in enumerate([(1, 1), (3, 1), (2, 0), (0, 0)]):
+        base = int(panel.offsets[series])
+        expected = [place * 100.0 + step if step >= place else 0.0 for step in range(start, 10)]
+        assert panel.values[base : int(panel.offsets[series + 1])].tolist() == expected
+        assert panel.mask[base : int(panel.offsets[series + 1])].tolist() == [
+            step >= place for step in range(start, 10)
+        ]
+
+
+def test_channels_without_an_entity_belong_to_one_and_keep_the_order_they_are_named_in():
+    panel = Panel.from_frame(channels_frame(["open", "close", "volume"]), "1i", channels=("open", "volume", "close"))
+    assert panel.series_ids == ("open", "volume", "close")
+    assert panel.entities == ("",)
+
+
+def test_an_entity_that_lacks_a_channel_and_a_series_that_is_none_are_named():
+    with pytest.raises(FrameError, match=r"entity 'b' has no readings of the channels \['y'\]; each needs all"):
+        Panel.from_frame(channels_frame(["a/x", "a/y", "b/x"]), "1i", channels=("x", "y"))
+    with pytest.raises(
+        FrameError, match=r"series 'a/z' is none of the channels \['x', 'y'\]; name series ENTITY/CHANNEL"
+    ):
+        Panel.from_frame(channels_frame(["a/x", "a/y", "a/z"]), "1i", channels=("x", "y"))
+
+
+def test_a_static_covariate_is_the_first_value_of_its_series():
+    frame = channels_frame(["a", "b"]).with_columns(
+        size=pl.when(pl.col("timestamp") < 3).then(None).otherwise(pl.col("timestamp") * 1.0),
+        kind=pl.lit(None, pl.Float64),
+    )
+    panel = Panel.from_frame(frame, "1i", static=("size", "kind"))
+    assert panel.static[:, 0].tolist() == [3.0, 3.0]
+    assert panel.static[:, 1].isnan().all()
