@@ -4,15 +4,15 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rnnforecast import __version__, cli_show, cli_values, config
+from rnnforecast import __version__, cli_search, cli_show, cli_values, config
+from rnnforecast.cli_options import ANYWHERE, AsOf, Force, Json, PipelineFile, Project, flows
 from rnnforecast.cli_show import as_json, say
 
 app = typer.Typer(
@@ -23,18 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-ANYWHERE = {"--verbose": False, "--debug": False}  # flags that may stand anywhere on the command line
-
-PipelineFile = Annotated[str, typer.Argument(metavar="PIPELINE.yaml", help="The pipeline file.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables, and nothing else.")]
-Project = Annotated[
-    str | None, typer.Option(help="Folder that the file's relative paths count from.", show_default=False)
-]
-AsOf = Annotated[
-    str | None, typer.Option("--until", help="See readings up to this time only (ISO, or an integer step).")
-]
-Force = Annotated[bool, typer.Option("--force", help="Train even if nothing is new.")]
 
 
 @app.callback()
@@ -85,7 +73,7 @@ def run(
 def ingest(pipeline: PipelineFile, project: Project = None, until: AsOf = None, json: Json = False) -> None:
     """Bring the table of observations up to date with the sources."""
     config.load(pipeline, project=project)
-    with _flows() as ready:
+    with flows() as ready:
         from rnnforecast.flows.ingest import ingest as flow
 
         ready()
@@ -111,6 +99,9 @@ def retrain(
     _bring_up("retrain", pipeline, project=project, until=until, force=force, json=json)
 
 
+app.command(rich_help_panel="A pipeline")(cli_search.search)
+
+
 @app.command(rich_help_panel="A pipeline")
 def forecast(
     pipeline: PipelineFile,
@@ -121,7 +112,7 @@ def forecast(
 ) -> None:
     """Forecast every series with the champion; nothing is written twice."""
     config.load(pipeline, project=project)
-    with _flows() as ready:
+    with flows() as ready:
         from rnnforecast.flows.forecast import forecast as flow
 
         ready()
@@ -140,7 +131,7 @@ def serve(
 ) -> None:
     """Run the jobs of pipeline files on the schedules that they name, until stopped."""
     loaded = [config.load(file, project=project) for file in pipelines]
-    with _flows(pages=True) as ready:
+    with flows(pages=True) as ready:
         from rnnforecast.flows import serve as serving
 
         session = ready()
@@ -164,7 +155,7 @@ def ui(
     from rnnforecast.flows import servers
 
     uri, artifacts = _store(pipeline, project)
-    with _flows(pages=True) as ready, servers.mlflow_server(uri, artifacts) as mlflow:
+    with flows(pages=True) as ready, servers.mlflow_server(uri, artifacts) as mlflow:
         session = ready()
         addresses = {"mlflow": mlflow.ready().address, "prefect": session.api_url.removesuffix("/api")}
         with redirect_stdout(sys.__stdout__):
@@ -185,7 +176,7 @@ def demo(
     files = cli_demo.shipped(names or [])
     place = cli_demo.place(project)
     done = []
-    with _flows() as ready:
+    with flows() as ready:
         from rnnforecast.flows.replay import replay
 
         ready()
@@ -262,25 +253,11 @@ def rollback(pipeline: PipelineFile, project: Project = None, json: Json = False
 def _bring_up(job: str, file: str, *, project: str | None, until: str | None, force: bool, json: bool) -> None:
     """Run the flow `job` (the module and its flow have one name), and show what the pipeline stands at after it."""
     loaded = config.load(file, project=project)
-    with _flows() as ready:
+    with flows() as ready:
         flow = getattr(import_module(f"rnnforecast.flows.{job}"), job)
         ready()
         done = flow(cli_values.path(file), project, cli_values.moment(until), force)
     as_json(done) if json else cli_show.standing(loaded.backtest.metric, done)
-
-
-@contextmanager
-def _flows(*, pages: bool = False) -> Iterator[Callable[[], Any]]:
-    """Prefect for the time of a command; call what this yields once the flows are imported.
-
-    Whatever libraries print meanwhile goes to standard error.
-    """
-    cli_show.steps()
-    with redirect_stdout(sys.stderr):
-        from rnnforecast.flows.embedded import prefect_for_command
-
-        with prefect_for_command(verbose=ANYWHERE["--verbose"], pages=pages) as session:
-            yield session.ready
 
 
 def _addresses(addresses: dict[str, str], as_line: bool) -> None:

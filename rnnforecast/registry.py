@@ -82,9 +82,9 @@ def log_candidate(
     """
     experiment = open_store(pipeline)
     store = client(pipeline)
-    tags = runs.provenance(pipeline, model, trained_on, key)
+    tags = {**runs.provenance(pipeline, model.candidate, trained_on), "retrain_key": key}
     with runs.run(store, experiment, pipeline, model.candidate.label, tags, float(row.get("seconds") or 0)) as run_id:
-        parameters = runs.parameters(pipeline, model)
+        parameters = runs.parameters(pipeline, model.candidate, model.task)
         runs.log_params(store, run_id, parameters)
         runs.log_dataset(store, run_id, pipeline, trained_on)
         runs.log_history(store, run_id, history)

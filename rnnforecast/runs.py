@@ -18,9 +18,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
 from rnnforecast import __version__
-from rnnforecast.config import Pipeline
-from rnnforecast.fitted import FittedModel
+from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.store import HOST_TAG, PROCESS_TAG, process
+from rnnforecast.task import Task
 
 BATCH: Final = 1_000  # metrics that MLflow takes in one call; parameters: 100
 PARAMETERS: Final = 100
@@ -53,55 +53,66 @@ def run(
     store: MlflowClient, experiment: str, pipeline: Pipeline, label: str, tags: dict[str, str], seconds: float
 ) -> Iterator[str]:
     """A run that ends FINISHED, or FAILED when its body raises; it began `seconds` ago, when training did."""
+    run_id = start(store, experiment, pipeline, label, tags=tags, seconds=seconds)
+    try:
+        yield run_id
+    except BaseException:
+        store.set_terminated(run_id, status="FAILED")
+        raise
+    store.set_terminated(run_id)
+
+
+def start(
+    store: MlflowClient, experiment: str, pipeline: Pipeline, label: str, *, tags: dict[str, str], seconds: float = 0.0
+) -> str:
+    """A new run of this process, RUNNING since `seconds` ago; returns its id."""
     now = datetime.now(UTC)
-    run = store.create_run(
+    made = store.create_run(
         experiment,
         start_time=int((now.timestamp() - seconds) * 1_000),
         run_name=f"{pipeline.name} {label} {now:%Y-%m-%d %H:%M}",
         tags={
             **tags,
+            **of_this_process(),
             "pipeline": pipeline.name,
-            PROCESS_TAG: process(),
-            HOST_TAG: socket.gethostname(),
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "rnnforecast",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": tags["git_commit"].removesuffix("-dirty"),
         },
     )
-    try:
-        yield run.info.run_id
-    except BaseException:
-        store.set_terminated(run.info.run_id, status="FAILED")
-        raise
-    store.set_terminated(run.info.run_id)
+    return str(made.info.run_id)
 
 
-def provenance(pipeline: Pipeline, model: FittedModel, trained_on: TrainedOn, key: str) -> dict[str, str]:
+def of_this_process() -> dict[str, str]:
+    """The tags by which a run that a dead process left RUNNING is told from one at work."""
+    return {PROCESS_TAG: process(), HOST_TAG: socket.gethostname()}
+
+
+def provenance(pipeline: Pipeline, candidate: Candidate, trained_on: TrainedOn) -> dict[str, str]:
     """What runs and versions both say about where they come from."""
     return {
-        "candidate": model.candidate.label,
-        "model": model.candidate.model,
-        "kind": "network" if model.candidate.is_network else "baseline",
+        "candidate": candidate.label,
+        "model": candidate.model,
+        "kind": "network" if candidate.is_network else "baseline",
         "table_version": str(trained_on.table_version),
         "table_digest": trained_on.table_digest,
         "cutoff": str(trained_on.cutoff),
         "config_digest": pipeline.digest,
         "git_commit": trained_on.git_commit,
         "package_version": __version__,
-        "retrain_key": key,
     }
 
 
-def parameters(pipeline: Pipeline, model: FittedModel) -> dict[str, str]:
+def parameters(pipeline: Pipeline, candidate: Candidate, task: Task) -> dict[str, str]:
     """Candidate, task (what was `auto` as it was found), backtest and, for a network, training settings, flat."""
-    candidate = model.candidate.model_dump()
-    task = {**model.task.to_dict(), "frequency": str(model.task.frequency)}
-    parts: dict[str, Any] = {"task": task, "backtest": pipeline.backtest.model_dump()}
-    if model.candidate.is_network:
-        parts |= {"candidate": candidate, "training": pipeline.training.model_dump()}
+    chosen = candidate.model_dump()
+    found = {**task.to_dict(), "frequency": str(task.frequency)}
+    parts: dict[str, Any] = {"task": found, "backtest": pipeline.backtest.model_dump()}
+    if candidate.is_network:
+        parts |= {"candidate": chosen, "training": pipeline.training.model_dump()}
     else:
-        parts |= {"candidate": {name: candidate[name] for name in ("model", "name")}}
+        parts |= {"candidate": {name: chosen[name] for name in ("model", "name")}}
     return dict(_flat(parts))
 
 

@@ -30,7 +30,7 @@ FLOORS = (
     ("training",),
     ("forecast", "inspection"),
     ("backtest",),
-    ("forecaster",),
+    ("forecaster", "search"),
     ("store",),
     ("packing", "runs"),
     ("registry", "report", "ledger", "bundle"),
@@ -48,6 +48,7 @@ LANGUAGE = {"polars", "torch", "numpy"}
 DOORS = {
     "deltalake": {"table"},
     "mlflow": {"store", "bundle", "packing", "runs", "registry", "promotion"},
+    "optuna": {"search"},
     "pandas": {"sources", "baselines", "bundle"},
     "plotly": {"report"},
     "prefect": {"flows"},
@@ -65,7 +66,7 @@ DOORS = {
     "river": {"sources"},
     "statsmodels": {"sources"},
 }
-HEAVY = ("torch", "mlflow", "prefect", "pytorch_lightning", "statsforecast", "plotly")
+HEAVY = ("torch", "mlflow", "prefect", "pytorch_lightning", "statsforecast", "plotly", "optuna")
 
 
 def module_name(file: Path) -> str:
