@@ -1,6 +1,8 @@
 """Recurrent forecasters from Python, as a user of the library meets them."""
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -27,6 +29,18 @@ def test_a_long_frame_becomes_a_long_forecast(fitted):
     assert (out["q0.1"] < out["q0.5"]).all()
     assert (out["q0.5"] < out["q0.9"]).all()
     assert fitted.history[-1]["step"] == 20
+
+
+def test_the_lines_in_the_readme_run_as_they_stand(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "Forecaster(" in block)
+    waves((240, 200)).write_parquet(tmp_path / "readings.parquet")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace('head="student_t")', 'head="student_t", hidden_size=8, max_steps=4, accelerator="cpu")'), names)
+    assert len(names["ahead"]) == 2 * 24
+    assert len(names["past"]) == 440 * 24
+    assert (tmp_path / "plant-model").is_dir()
 
 
 def test_less_can_be_asked_for_than_was_trained(fitted):
@@ -111,9 +125,9 @@ def test_a_point_forecast_takes_its_interval_from_its_errors():
 
 def test_training_and_forecasting_with_a_logarithm_need_positive_values():
     frame = waves((200,))
+    moment = START + timedelta(hours=50)
+    bad = frame.with_columns(target=pl.when(pl.col("timestamp") == moment).then(-3.0).otherwise("target"))
     with pytest.raises(FittedError, match=r"series 's0', 2024-01-03 .*-3 has no logarithm .*choose transform: asinh"):
-        moment = START + timedelta(hours=50)
-        bad = frame.with_columns(target=pl.when(pl.col("timestamp") == moment).then(-3.0).otherwise("target"))
         Forecaster(horizon=6, transform="log", **QUICK).fit(bad)
     out = Forecaster(horizon=6, transform="log", **QUICK).fit(frame).forecast(frame)
     assert (out["q0.1"] > 0).all()
@@ -124,7 +138,7 @@ def test_wrong_words_are_answered_with_the_nearest_right_one():
         Forecaster(horizon=6, decodr="direct")
     with pytest.raises(ConfigError, match=r"head: .*did you mean `student_t`\?"):
         Forecaster(horizon=6, head="studentt")
-    with pytest.raises(ConfigError, match="bidirectional.*context_length"):
+    with pytest.raises(ConfigError, match=r"bidirectional.*context_length"):
         Forecaster(horizon=6, bidirectional=True)
     with pytest.raises(ConfigError, match="start: static without static_covariates"):
         Forecaster(horizon=6, start="static")
