@@ -60,7 +60,9 @@ class Training(Section):
     max_steps: int = Field(500, ge=1, description="Optimiser steps at most.")
     max_seconds: float | None = Field(None, gt=0, description="Wall-clock limit for one network; absent: none.")
     batch_size: int | Literal["auto"] = Field("auto", description="Segments per step; auto: 8 to 32, by the data.")
-    segment_length: int | Literal["auto"] = Field("auto", description="Steps of one segment, warm-up not counted.")
+    segment_length: int | Literal["auto"] = Field(
+        "auto", description="Steps of one segment: gradients go back this far, the state goes on."
+    )
     cutoffs_per_segment: int | Literal["auto"] = Field(
         "auto", description="Steps of a segment that are forecast from and bear a loss; auto: by the network."
     )
@@ -71,7 +73,13 @@ class Training(Section):
     gradient_clip_val: float = Field(1.0, gt=0, description="Largest gradient norm (or entry, by value).")
     gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
     ema_decay: float = Field(0.99, ge=0, lt=1, description="Exponential average of the weights; 0: none.")
-    carry: float = Field(0.5, ge=0, le=1, description="Share of segments that start from the state carried there.")
+    carry: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of segments that start from the state carried there; 1: each lane goes through its series "
+        "to the end, `segment_length` steps at a time (truncated back-propagation through time).",
+    )
     validate_every: int = Field(25, ge=1, description="Optimiser steps between validations.")
     patience: int = Field(8, ge=1, description="Validations without a gain before training stops.")
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")

@@ -46,6 +46,14 @@ class Learner(pl.LightningModule):
         forced = self._teacher_forcing(number)
         return self._loss(encoding, batch, self._training_cutoffs(batch), teacher_forcing=forced)
 
+    @torch.no_grad()
+    def loss_afresh(self, batch: Segment) -> float:
+        """The training loss of a segment whose lanes all begin afresh, with the same draws each time."""
+        carried, self._carried = self._carried, None
+        loss = float(self.segment_loss(batch, 0))
+        self._carried = carried
+        return loss
+
     def validation_step(self, batch: Segment, batch_idx: int) -> Tensor:
         encoding, _ = self.network.encode(batch.inputs, self.network.remember(batch.before))
         at = validation_cutoffs(batch)

@@ -23,7 +23,7 @@ from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Panel
 from rnnforecast.recurrent import RecurrentModel, network_config, require_positive
 from rnnforecast.task import Task
-from rnnforecast.training_callbacks import Quiet, Recorder, average
+from rnnforecast.training_callbacks import Quiet, Recorder, average, interruptible
 from rnnforecast.training_checkpoints import LAST, Keeper, identity
 from rnnforecast.training_rate import find_rate
 from rnnforecast.training_statistics import calibrate, standardise
@@ -73,7 +73,7 @@ def fit(
     steps = segment_length(config, parts, training)
     spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
-    with place as folder, Quiet():
+    with place as folder, Quiet(), interruptible():
         recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)
@@ -81,7 +81,8 @@ def fit(
             spans = spans.to(trainer.strategy.root_device)
         checked = validation(spans, parts, _run_up(config, steps))
         lanes = batch_size(config, parts, training, steps)
-        stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=training.carry, seed=training.seed)
+        carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
+        stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed)
         if kept:
             keeper.rate, stream.skip = kept.rate, kept.steps
         elif training.learning_rate == "auto":

@@ -1,8 +1,11 @@
 """What watches a training: the record of its metrics, the average of its weights, quiet libraries."""
 
 import logging
+import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +18,10 @@ class Recorder(Callback):
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+
+    def setup(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        if trainer.world_size > 1:
+            Quiet().__enter__()  # in a process of its own, for as long as it lives
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.global_step % 10 == 0 or trainer.global_step == 1:
@@ -37,12 +44,25 @@ class Recorder(Callback):
 
 def average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
+    return partial(_averaged, decay)  # of a function of the module: processes that train side by side pickle it
 
-    def averaged(average: Tensor, current: Tensor, count: Tensor) -> Tensor:
-        steps = float(count)
-        return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
 
-    return averaged
+def _averaged(decay: float, average: Tensor, current: Tensor, count: Tensor) -> Tensor:
+    steps = float(count)
+    return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl+C is a KeyboardInterrupt, as anywhere: Lightning would end the interpreter and ignore it ever after."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):  # another reason to end, such as SIGTERM
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
 
 
 class Quiet:

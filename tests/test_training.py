@@ -1,5 +1,7 @@
 """Training learns, is reproducible, clips, and its weights survive the disk."""
 
+from itertools import islice
+
 import polars as pl
 import pytest
 import torch
@@ -8,13 +10,15 @@ from builders import NETWORKS, task, waves
 from rnnforecast import training, windows
 from rnnforecast.backtest import run
 from rnnforecast.baselines import BaselineModel
-from rnnforecast.batches import TrainingSegments, remember
+from rnnforecast.batches import Spans, TrainingSegments
 from rnnforecast.config import Candidate, Training
+from rnnforecast.fitted import FittedError
 from rnnforecast.forecast import forecast, load_model
-from rnnforecast.forecaster import Forecaster
+from rnnforecast.learner import Learner
 from rnnforecast.nn.network import Network
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import network_config
+from rnnforecast.training_rate import find_rate, range_test
 
 SETTINGS = Training(
     max_steps=60, batch_size=8, validate_every=20, segment_length=48, learning_rate=1e-2, accelerator="cpu"
@@ -65,6 +69,51 @@ def test_the_history_names_steps_losses_rates_and_gradient_norms(panel):
     assert {"step", "train_loss", "grad_norm", "learning_rate"} <= history[0].keys()
 
 
+def test_the_last_steps_are_validated_too(panel):
+    history = fit(panel, "gru", max_steps=25, validate_every=10).history
+    assert [row["step"] for row in history if "val_loss" in row] == [10, 20, 25]
+
+
+def test_a_training_that_diverges_says_so_and_what_to_choose(panel):
+    with pytest.raises(FittedError, match=r"gru: the training diverged.*smaller learning_rate"):
+        fit(panel, "gru", max_steps=5, learning_rate=1e30)
+
+
+def test_a_rate_that_is_found_trains_about_as_well_as_the_best_of_a_grid(panel):
+    found = fit(panel, "gru", learning_rate="auto")
+    rate = found.history[0]["found_learning_rate"]
+    assert 1e-3 < rate < 5e-2
+    assert max(row.get("learning_rate", 0.0) for row in found.history) == pytest.approx(rate, rel=0.1)  # the peak
+    grid = [fit(panel, "gru", learning_rate=fixed).best_validation for fixed in (1e-3, 5e-3, 2e-2)]
+    assert found.best_validation < 1.1 * min(grid)
+
+
+@pytest.mark.parametrize("name", ["gru", "badly scaled"])
+def test_the_range_test_lands_well_below_divergence_and_leaves_all_as_it_was(panel, name):
+    """Badly scaled: values of about 20 as they are, squared errors of hundreds; Adam's rates are not of that scale."""
+    parts = {"scaling": "none", "base": "none", "head": "point", "loss": "mse"} if name == "badly scaled" else {}
+    network = Network(network_config(task(), Candidate(model="gru", hidden_size=16, **parts)))
+    before = {name: part.clone() for name, part in network.state_dict().items()}
+    torch.manual_seed(5)
+    rate = find_rate(network, SETTINGS, segment_stream(panel, lanes=8))
+    drawn = torch.rand(1)
+    assert torch.equal(drawn, torch.rand(1, generator=torch.Generator().manual_seed(5)))
+    assert all(torch.equal(part, before[name]) for name, part in network.state_dict().items())
+    assert network.training
+    rates, gains = range_test(network, SETTINGS, segment_stream(panel, lanes=8))
+    at = rates.index(rate)
+    assert 2e-3 < rate < 5e-2
+    assert gains[at] > 0.6 * max(gains)
+    assert max(gains[:at]) < max(gains[at:])  # higher ones still gain: it is not at the cliff
+    assert all(gain < 0.05 * max(gains) for gain, each in zip(gains, rates, strict=True) if each < rate / 30)
+
+
+def test_without_any_gain_the_range_test_takes_the_default(panel):
+    network = Network(network_config(task(), Candidate(model="gru", hidden_size=8)))
+    nothing = (batch._replace(target_mask=batch.target_mask & False) for batch in segments(panel, lanes=2))
+    assert find_rate(network, SETTINGS, list(islice(nothing, 5))) == Training().learning_rate
+
+
 def test_training_never_reads_what_comes_after_its_span(panel):
     parts = windows.split(panel, 18, 18)
     poisoned = Panel(**{**{k: v for k, v in vars(panel).items() if k != "lengths"}, "values": panel.values.clone()})
@@ -100,9 +149,18 @@ def test_early_stopping_ends_a_training_that_gains_nothing(panel):
     assert history[-1]["step"] == 15
 
 
+def segment_stream(panel, **changes):
+    """The training batches of a panel, 40 steps each."""
+    spans = Spans(panel, windows.split(panel, 18, 18).train_end, torch.zeros(2, dtype=torch.int64), 6, 36)
+    return TrainingSegments(spans, **{"steps": 40, "lanes": 64, "carry": 1.0, "seed": 0, **changes})
+
+
+def segments(panel, **changes):
+    return iter(segment_stream(panel, **changes))
+
+
 def test_lanes_go_on_with_their_state_or_begin_afresh(panel):
-    end = windows.split(panel, 18, 18).train_end
-    stream = iter(TrainingSegments(panel, end, steps=40, horizon=6, memory=36, lanes=64, carry=1.0, seed=0))
+    stream = segments(panel)
     first, second = next(stream), next(stream)
     assert first.fresh.all()
     assert not second.fresh.all()
@@ -113,25 +171,23 @@ def test_lanes_go_on_with_their_state_or_begin_afresh(panel):
 
 
 def test_one_step_of_loss_is_the_mean_pinball_loss_of_a_slow_loop(panel):
-    end = windows.split(panel, 18, 18).train_end
-    batch = next(iter(TrainingSegments(panel, end, steps=40, horizon=6, memory=36, lanes=4, carry=0.5, seed=0)))
+    batch = next(segments(panel, lanes=4, carry=0.5))
     torch.manual_seed(0)
     network = Network(network_config(task(), Candidate(model="gru", hidden_size=8)))
-    forecaster = Forecaster(network, SETTINGS)
-    forecaster.log = lambda *args, **kwargs: None
-    found = float(forecaster.training_step(batch, 0).detach())
+    found = float(Learner(network, SETTINGS).segment_loss(batch, 0).detach())
     network.requires_grad_(False)
-    encoding, _ = network.encode(batch.inputs, remember(network, batch.before, batch.before_mask))
+    encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
     total, count = 0.0, 0
     for lane in range(4):
         for step in range(40):
             forecast_ = network.decode(encoding, torch.full((4, 1), step))
+            quantiles = network.quantiles(forecast_)
             for ahead in range(6):
                 if batch.first[lane, step] and batch.target_mask[lane, step + ahead]:
                     actual = float(batch.targets[lane, step + ahead])
-                    unit = float(forecast_.spread[lane, 0])
+                    unit = float(forecast_.scale[lane, 0])
                     for index, level in enumerate((0.1, 0.5, 0.9)):
-                        miss = (actual - float(forecast_.quantiles[lane, 0, ahead, index])) / unit
+                        miss = (actual - float(quantiles[lane, 0, ahead, index])) / unit
                         total += 2 * max(level * miss, (level - 1) * miss) / 3
                     count += 1
     assert found == pytest.approx(total / count, rel=1e-3)
@@ -152,20 +208,17 @@ def test_a_constant_series_and_one_of_two_steps_train_with_the_others():
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_the_weights_handed_out_are_those_that_validated_best(panel, decay):
     """Not the last ones, and with averaging not the raw ones: their validation loss is the best one logged."""
-    parts = windows.split(panel, 18, 18)
-    chosen = SETTINGS.model_copy(update={"ema_decay": decay, "learning_rate": 5e-2})
     trained = fit(panel, "gru", ema_decay=decay, learning_rate=5e-2)
-    forecaster = Forecaster(trained.model.network, chosen)
-    losses = []
-    forecaster.log = lambda name, value, **kwargs: losses.append(float(value))
-    steps = training.segment_length(task(), parts, chosen)
-    batches = training._validation(panel, parts, task(), steps, trained.model.network.memory)
+    network, parts = trained.model.network, windows.split(panel, 18, 18)
+    spans = Spans(panel, parts.train_end, torch.zeros(2, dtype=torch.int64), 6, network.memory)
+    (batch,) = training.validation(spans, parts, SETTINGS.segment_length)
+    learner, losses = Learner(network, SETTINGS), []
+    learner.log = lambda name, value, **kwargs: losses.append(float(value))
     with torch.inference_mode():
-        for batch in batches:
-            forecaster.validation_step(batch, 0)
+        learner.validation_step(batch, 0)
     logged = [row["val_loss"] for row in trained.history if "val_loss" in row]
-    assert len(losses) == 1
-    assert losses[0] == pytest.approx(min(logged), rel=1e-5) == pytest.approx(trained.best_validation)
+    assert losses == [pytest.approx(min(logged), rel=1e-5)]
+    assert losses[0] == pytest.approx(trained.best_validation)
 
 
 def test_a_state_carried_far_past_the_training_length_forecasts_as_well_as_a_young_one():

@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         """The state before the first step, from static features [B, G]: hidden and cell [S, B, n, D]."""
         lanes = len(static)
         if self.from_static is not None:
-            start = torch.tanh(self.from_static(static))
+            start = torch.tanh(self.from_static(static).float())
         elif self.first is not None:
             start = self.first.expand(lanes, -1)
         else:
