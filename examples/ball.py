@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rnnforecast import Forecaster
 
 HORIZON, STEPS, NOISE, BOUNCE = 15, 120, 0.004, 0.85
+UNITS = {"scaling": "standard", "season_length": 1, "lags": (2, 3)}
 
 
 def throws(count: int, seed: int) -> np.ndarray:
@@ -42,29 +43,17 @@ def frame(paths: np.ndarray, name: str) -> pl.DataFrame:
 
 def main(small: bool, out: Path) -> dict[str, float]:
     train, test, cut = throws(40 if small else 400, 1), throws(40, 2), 80
-    model = Forecaster(
-        HORIZON,
-        channels=["x", "y"],
-        cell="lstm",
-        scaling="standard",
-        base="naive",
-        lags=(2, 3),
-        season_length=1,
-        frequency="1i",
-        max_steps=100 if small else 1500,
-        segment_length=100,
-        batch_size=16,
-        patience=20,
-    )
+    steps = {"max_steps": 100 if small else 1500, "segment_length": 100, "patience": 20}
+    model = Forecaster(HORIZON, channels=["x", "y"], cell="lstm", frequency="1i", **UNITS, **steps)
     model.fit(frame(train, "train"))
     cutoffs = list(range(40, STEPS - HORIZON, 5))
     found = model.backtest(frame(test, "new"), cutoffs=cutoffs)
     ours = found["q0.5"].to_numpy().reshape(len(test), 2, len(cutoffs), HORIZON)
-    places = np.array(cutoffs)[:, None] + np.arange(1, HORIZON + 1)
-    actual = test.transpose(0, 2, 1)[:, :, places]
-    last, speed = (test.transpose(0, 2, 1)[:, :, c, None] for c in (np.array(cutoffs), np.array(cutoffs) - 1))
-    speed = last - speed
-    forecasts = {"rnnforecast": ours, "last position": last + 0 * speed, "straight on": last + speed * np.arange(1, HORIZON + 1)}
+    seen, ahead = test.transpose(0, 2, 1), np.arange(1, HORIZON + 1)
+    last, before = (seen[:, :, np.array(cutoffs) - back, None] for back in (0, 1))
+    actual = seen[:, :, np.array(cutoffs)[:, None] + ahead]
+    straight = last + (last - before) * ahead
+    forecasts = {"rnnforecast": ours, "last position": last.repeat(HORIZON, axis=3), "straight on": straight}
     errors = {name: float(np.abs(each - actual).mean()) for name, each in forecasts.items()}
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     row = cutoffs.index(cut)
