@@ -4,11 +4,12 @@ Gravity pulls it down, floor, walls and ceiling throw it back with a loss, and t
 `x` and `y` share one state: a wall that is near matters to both. Compared: the last position, and flying straight on.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import torch
+import typer
 from matplotlib.figure import Figure
 
 from rnnforecast import Forecaster
@@ -41,7 +42,7 @@ def frame(paths: np.ndarray, name: str) -> pl.DataFrame:
     return pl.DataFrame({"series_id": ids, "timestamp": times, "target": values})
 
 
-def main(small: bool, out: Path) -> dict[str, float]:
+def main(small: bool = False, out: Path = Path(__file__).parent / "figures") -> dict[str, float]:
     train, test, cut = throws(40 if small else 400, 1), throws(40, 2), 80
     steps = {"max_steps": 100 if small else 1500, "segment_length": 100, "patience": 20}
     model = Forecaster(HORIZON, channels=["x", "y"], cell="lstm", frequency="1i", **UNITS, **steps)
@@ -69,7 +70,5 @@ def main(small: bool, out: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a quick run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures", help="folder of the figure")
-    main(**vars(parser.parse_args()))
+    torch.set_num_threads(1)
+    typer.run(main)

@@ -2,12 +2,12 @@
 back-propagation through time, then left alone with its own output; and the same network from the library.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
+import typer
 from matplotlib.figure import Figure
 
 from rnnforecast import Forecaster
@@ -58,7 +58,7 @@ def long_frame(values: np.ndarray) -> pl.DataFrame:
     return wide.unpivot(index="timestamp", variable_name="series_id", value_name="target")
 
 
-def main(small: bool, out: Path) -> dict[str, float]:
+def main(small: bool = False, out: Path = Path(__file__).parent / "figures") -> dict[str, float]:
     updates, test = 60 if small else 600, waves(8, KNOWN + HORIZON, 2)
     model = Forecaster(HORIZON, head="point", loss="mse", frequency="1i", max_steps=updates, **PLAIN)
     ours = model.fit(long_frame(waves(32, 320, 1))).forecast(long_frame(test[:, :KNOWN]))["mean"].to_numpy()
@@ -74,7 +74,5 @@ def main(small: bool, out: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="a quick run")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures", help="folder of the figure")
-    main(**vars(parser.parse_args()))
+    torch.set_num_threads(1)
+    typer.run(main)
