@@ -31,7 +31,7 @@ NETWORKS = [
     {"model": "gru", "decoder": "attention", "attention_length": 6, "patch_length": 2},
     {"model": "gru", "context_length": 24, "head": "point"},
     {"model": "deepar", "hidden_size": 8, "sample_paths": 20},
-    {"model": "lstm", "start": "static", "embedding_size": 2},
+    {"model": "lstm", "start": "static", "embedding_size": 2, "context_length": 24},
 ]
 
 
