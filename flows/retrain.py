@@ -13,7 +13,7 @@ from prefect import flow
 from rnnforecast import backtest, baselines, config, promotion, registry
 from rnnforecast.columns import MODEL
 from rnnforecast.config import Candidate, Pipeline
-from rnnforecast.fitted import FittedModel
+from rnnforecast.fitted import FittedError, FittedModel
 from rnnforecast.flows import artifacts, pages, study
 from rnnforecast.flows.jobs import Until, log, plural, run_name, step
 from rnnforecast.flows.study import Study
@@ -33,12 +33,13 @@ def retrain(pipeline: str, project: str | None = None, until: Until = None, forc
     work = plan(pipeline, project, until)
     if is_known(work, force):
         return pages.standing(work.loaded)
-    candidates = work.loaded.models
-    for candidate in candidates:
-        train(work, candidate.label)
+    labels = [candidate.label for candidate in work.loaded.models]
+    fitted = [label for label in labels if train(work, label)]
+    if not fitted:
+        raise FittedError(f"{work.loaded.name}: none of {labels} could be trained; the log above says why of each")
     score_champion(work)
     compare(work)
-    logged = [register(work, candidate.label) for candidate in candidates]
+    logged = [register(work, label) for label in fitted]
     decision = promote(work, logged)
     report(work, logged, decision)
     return pages.standing(work.loaded)
@@ -72,24 +73,32 @@ def is_known(work: Study, force: bool) -> bool:
 
 
 @step("train", run_name="train {label}")
-def train(work: Study, label: str) -> None:
-    """Fit one candidate, forecast from every cutoff of the backtest, and keep both on disk."""
+def train(work: Study, label: str) -> bool:
+    """Fit one candidate, forecast from every cutoff of the backtest, and keep both on disk.
+
+    False where this data is not for it (a logarithm of -3, a training that diverges): the others compete without it.
+    """
     pipeline = work.loaded
     candidate = work.candidate(label)
     folder = work.place(candidate)
     if (folder / study.FACTS).exists():
         log.info("%s: retrain: %s: kept from the retrain that was interrupted", pipeline.name, label)
-        return
+        return True
     setting = study.setting(work)
     started = time.monotonic()
     unfinished = folder.with_name(f"{folder.name}.training")  # a training that is killed goes on from here
-    model, history = fit(pipeline, candidate, setting, unfinished)
-    seconds = time.monotonic() - started
-    result = backtest.run(model, setting.panel, setting.cutoffs, label=label)
+    try:
+        model, history = fit(pipeline, candidate, setting, unfinished)
+        seconds = time.monotonic() - started
+        result = backtest.run(model, setting.panel, setting.cutoffs, label=label)
+    except FittedError as error:
+        log.warning("%s: retrain: %s is left out: %s", pipeline.name, label, error)
+        return False
     study.keep(folder, model, result.scored, {"label": label, "seconds": round(seconds, 2), "history": history})
     shutil.rmtree(unfinished, ignore_errors=True)
     took = time.monotonic() - started
     log.info("%s: retrain: %s: fitted, %s, %.1f s", pipeline.name, label, plural(len(setting.cutoffs), "cutoff"), took)
+    return True
 
 
 def fit(

@@ -21,6 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 from small_project import START, TEXT, project, write_rows
 
 from rnnforecast import config, registry, table
+from rnnforecast.fitted import FittedError
 from rnnforecast.flows import forecast, ingest, jobs, pages, pipeline, replay, retrain, serve, servers, study
 from rnnforecast.forecast import ForecastError
 from rnnforecast.learner import Learner
@@ -149,6 +150,24 @@ def test_a_retrain_that_was_interrupted_goes_on_with_the_candidates_it_had(tmp_p
     assert study.finished(config.load(file)) is None
     assert len(retrain.retrain(str(file))["leaderboard"]) == 3
     assert fitted == ["naive", "seasonal_naive", "killed", "auto_theta"]
+
+
+def test_a_candidate_that_this_data_is_not_for_is_left_out_and_the_others_compete(tmp_path, caplog):
+    models = "{model: gru, hidden_size: 8, name: logs, transform: log}"
+    file = project(tmp_path, TEXT.replace("{model: gru, hidden_size: 8}", models))
+    text = (tmp_path / "readings.csv").read_text().splitlines()
+    (tmp_path / "readings.csv").write_text(
+        "\n".join([*text[:50], text[50].rsplit(",", 1)[0] + ",-3", *text[51:]]) + "\n"
+    )
+    done = pipeline.pipeline(str(file))
+    assert {row["model"] for row in done["leaderboard"]} == {"naive", "seasonal_naive"}
+    assert "logs is left out: series 'a'" in caplog.text
+    assert "-3 has no logarithm" in caplog.text
+    assert pipeline.pipeline(str(file))["decision"] == done["decision"]
+    alone = project(tmp_path / "alone", file.read_text().replace("naive, seasonal_naive, ", ""))
+    (tmp_path / "alone" / "readings.csv").write_text((tmp_path / "readings.csv").read_text())
+    with pytest.raises(FittedError, match=r"tiny: none of \['logs'\] could be trained"):
+        pipeline.pipeline(str(alone))
 
 
 def test_a_training_that_was_interrupted_goes_on_where_it_stopped_to_the_same_champion(tmp_path, monkeypatch):
