@@ -47,7 +47,7 @@ class Parts(Section):
     scaling: Scaling = Field(
         "robust",
         description="Units: none, standard (training span), mean (running), ewm (running level and spread), robust "
-        "(running medians of seasons), last and revin (of the window).",
+        "(running medians of seasons); of a window: last (value and deviation), revin (mean and deviation).",
     )
     transform: Transform = Field("none", description="What is done to the target before scaling.")
     base: Base = Field(

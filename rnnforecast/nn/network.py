@@ -19,7 +19,7 @@ from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
 
-CLAMPED = ("ewm", "robust", "revin")  # scalings whose units a spike may lie far outside of
+CLAMPED = ("ewm", "robust", "last", "revin")  # scalings whose units a spike may lie far outside of
 UNKNOWN_SERIES = 0.1  # share of training lanes whose series is not named, so that a new one can be forecast
 PARALLEL_SEGMENT = 12  # steps, of a parallel decoder over an encoder without segments
 
