@@ -32,9 +32,7 @@ class Segment(NamedTuple):
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
     """Steps start..start+T-1 of lanes; outside of a series nothing is observed. entity, start [B]; codes [E]."""
-    channel = torch.arange(panel.channels, device=entity.device)
-    series = (entity[:, None] * panel.channels + channel).flatten()
-    values, mask = panel.gather(*_rows(panel, series, start.repeat_interleave(panel.channels), steps))
+    values, mask = panel.gather(*_rows(panel, panel.members(entity), start.repeat_interleave(panel.channels), steps))
     first = entity * panel.channels
     ordinals = (panel.starts[first] + start)[:, None] + torch.arange(steps, device=start.device)
     past = _covariates(panel.past, panel, first, start, steps=steps)
@@ -78,8 +76,7 @@ class Spans:
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
         panel, total = self.panel, steps + self.horizon
-        channel = torch.arange(panel.channels, device=entity.device)
-        series = (entity[:, None] * panel.channels + channel).flatten()
+        series = panel.members(entity)
         begin = start.repeat_interleave(panel.channels) + 1
         after, inside = _rows(panel, series, begin, total)
         place = begin[:, None] + torch.arange(total, device=start.device)

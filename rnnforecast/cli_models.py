@@ -11,7 +11,8 @@ from rich.padding import Padding
 
 from rnnforecast import cli_show
 from rnnforecast.config import BASELINES, PRESETS, Parts
-from rnnforecast.config_choices import DEFAULTS, pairs, words
+from rnnforecast.config_choices import pairs, words
+from rnnforecast.config_parts import DEFAULTS
 from rnnforecast.config_rules import RULES, spell
 
 

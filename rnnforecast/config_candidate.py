@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
-from rnnforecast.config_parts import Parts
+from rnnforecast.config_parts import DEFAULTS, Parts
 from rnnforecast.config_rules import Rule, broken
 
 BASELINES: Final = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
@@ -82,7 +82,7 @@ class Candidate(Parts):
 
     def _of_baseline(self) -> list[str]:
         """A dump of a baseline names every key, so a value that equals the default is no choice."""
-        set_ = [name for name, field in Parts.model_fields.items() if getattr(self, name) != field.default]
+        set_ = [name for name, default in DEFAULTS.items() if getattr(self, name) != default]
         return [f"{name}: a key of networks; `{self.model}` is a baseline and takes none of them" for name in set_]
 
     def _told(self, rule: Rule) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
 
-from rnnforecast.config_parts import Parts
+from rnnforecast.config_parts import DEFAULTS, Parts
 from rnnforecast.config_rules import RULES, Rule
 
 # Fields that take any number have a few values here that stand for all: the default, and one that makes a difference.
@@ -20,7 +20,6 @@ NUMBERS: Final[Mapping[str, tuple[Any, ...]]] = {
     "teacher_forcing_ratio": (0.0, 0.5),
     "sample_paths": (100, 20),
 }
-DEFAULTS: Final = {name: field.default for name, field in Parts.model_fields.items()}
 
 
 def words(name: str) -> tuple[Any, ...]:

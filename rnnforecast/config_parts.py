@@ -3,7 +3,7 @@
 `config_rules.refusals` says which choices do not go together, and why.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -75,3 +75,6 @@ class Parts(Section):
         "quantiles", description="What is forecast: quantiles, a point, or a distribution's parameters."
     )
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
+
+
+DEFAULTS: Final = {name: field.default for name, field in Parts.model_fields.items()}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from rnnforecast.config_parts import DEFAULTS
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -45,7 +47,7 @@ COUNTS_SCALINGS: Final = ("none", "mean")
 RULES: Final = (
     Rule(
         ("activation", "cell"),
-        lambda activation, cell: activation != "tanh" and cell != "rnn",
+        lambda activation, cell: activation != DEFAULTS["activation"] and cell != "rnn",
         "activation relu with cell lstm or gru",
         "gates are fixed functions; only the vanilla rnn has an activation to choose",
         "choose cell: rnn, or leave activation out",
@@ -123,7 +125,7 @@ RULES: Final = (
     ),
     Rule(
         ("sample_paths", "decoder"),
-        lambda paths, decoder: paths != 100 and decoder != "autoregressive",
+        lambda paths, decoder: paths != DEFAULTS["sample_paths"] and decoder != "autoregressive",
         "sample_paths with a decoder other than autoregressive",
         "other decoders forecast quantiles themselves and draw no paths",
         "choose decoder: autoregressive, or leave sample_paths out",
@@ -138,21 +140,21 @@ RULES: Final = (
     ),
     Rule(
         ("teacher_forcing_schedule", "teacher_forcing_ratio"),
-        lambda schedule, ratio: schedule != "linear" and ratio == 0,
+        lambda schedule, ratio: schedule != DEFAULTS["teacher_forcing_schedule"] and ratio == 0,
         "teacher_forcing_schedule without teacher_forcing_ratio",
         "a share of 0 cannot fall",
         "give teacher_forcing_ratio (such as 0.5), or leave teacher_forcing_schedule out",
     ),
     Rule(
         ("attention", "decoder"),
-        lambda attention, decoder: attention != "additive" and decoder != "attention",
+        lambda attention, decoder: attention != DEFAULTS["attention"] and decoder != "attention",
         "attention dot with a decoder other than attention",
         "no other decoder attends to the encoder's states",
         "choose decoder: attention, or leave attention out",
     ),
     Rule(
         ("attention_length", "decoder"),
-        lambda length, decoder: length != 48 and decoder != "attention",
+        lambda length, decoder: length != DEFAULTS["attention_length"] and decoder != "attention",
         "attention_length with a decoder other than attention",
         "no other decoder attends to the encoder's states",
         "choose decoder: attention, or leave attention_length out",
@@ -166,7 +168,7 @@ RULES: Final = (
     ),
     Rule(
         ("loss", "head"),
-        lambda loss, head: loss != "mae" and head != "point",
+        lambda loss, head: loss != DEFAULTS["loss"] and head != "point",
         "loss with a head other than point",
         "quantiles are trained by the pinball loss, distributions by their likelihood",
         "choose head: point, or leave loss out",

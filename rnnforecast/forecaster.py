@@ -153,7 +153,7 @@ class Forecaster:
         horizon, lengths = self.model.task.horizon, panel.lengths
         if asked is None:
             last = torch.minimum(lengths, torch.tensor(windows.SPAN_IN_HORIZONS * horizon))
-            return windows.rolling(lengths - last, lengths, horizon, max(1, horizon // 2))
+            return windows.rolling(lengths - last, lengths, horizon, windows.steps_between("auto", horizon))
         if isinstance(asked, str):
             series = torch.repeat_interleave(torch.arange(len(panel)), lengths)
             return Cutoffs(series, torch.cat([torch.arange(length) for length in lengths.tolist()]))

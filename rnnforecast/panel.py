@@ -115,6 +115,10 @@ class Panel:
             return self.series_ids
         return tuple(name.rpartition("/")[0] for name in self.series_ids[:: self.channels])
 
+    def members(self, entity: Tensor) -> Tensor:
+        """The series of entities [B], channel by channel: [B * C]."""
+        return (entity[:, None] * self.channels + torch.arange(self.channels, device=entity.device)).flatten()
+
     @property
     def last(self) -> Cutoffs:
         """The newest cutoff of every series: its last reading."""

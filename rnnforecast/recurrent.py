@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rnnforecast.batches import gather
-from rnnforecast.config import Candidate, Parts
+from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
@@ -26,7 +26,7 @@ DECODED = 50_000_000  # numbers that one decoding may hold at once
 def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> NetworkConfig:
     """The network that a candidate of this task is; `entities`: how many it may know by name."""
     return NetworkConfig(
-        parts=Parts(**{name: getattr(candidate, name) for name in Parts.model_fields}),
+        parts=candidate,
         horizon=task.horizon,
         quantile_levels=task.quantile_levels,
         seasons=task.seasons,
@@ -65,18 +65,20 @@ class RecurrentModel:
         needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
         wanted = torch.nonzero(needed)[:, 0]
         by_length = wanted[needed[wanted].argsort()]  # entities of one pass are about equally long
+        codes = self.codes(panel)
         with torch.inference_mode():
             for lanes in by_length.split(LANES):
-                self._pass(panel, lanes, int(needed[lanes].max()), places=places, out=(means, found))
+                self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
         channel = cutoffs.series % channels
         mean, quantiles = means[which, channel].numpy(), found[which, channel].numpy().astype(np.float64)
         return forecast_frame(panel, cutoffs, mean, quantiles, levels=levels)
 
-    def _pass(self, panel: Panel, lanes: Tensor, length: int, *, places: Tensor, out: tuple[Tensor, Tensor]) -> None:
+    def _pass(
+        self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: tuple[Tensor, Tensor]
+    ) -> None:
         """Run the recurrence over `lanes` in chunks, decoding at the `places` (entity, position) that fall in each."""
         lane_of = torch.full((len(panel) // panel.channels,), -1).scatter(0, lanes, torch.arange(len(lanes)))
         mine = torch.nonzero(lane_of[places[:, 0]] >= 0)[:, 0]
-        codes = self.codes(panel)
         state = self.network.initial_state(panel.static[lanes * panel.channels], codes[lanes])
         for start in range(0, length, CHUNK):
             steps = min(CHUNK, length - start)

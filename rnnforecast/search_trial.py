@@ -20,7 +20,7 @@ from rnnforecast.config_rules import spell
 from rnnforecast.config_search import whole
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
-from rnnforecast.windows import Split, WindowError, rolling
+from rnnforecast.windows import Split, WindowError, rolling, steps_between
 
 FINISHED, FAILED, REFUSED, RUNNING = "finished", "failed", "refused", "running"
 DIGITS: Final = 3  # of a number drawn from a range, so that it can be written down
@@ -39,8 +39,8 @@ class Ground:
     @property
     def cutoffs(self) -> Cutoffs:
         """The rolling origins of the validation span. Raises WindowError where no series has one."""
-        asked, horizon = self.backtest.stride, self.task.horizon
-        stride = max(1, horizon // 2) if asked == "auto" else int(asked)
+        horizon = self.task.horizon
+        stride = steps_between(self.backtest.stride, horizon)
         found = rolling(self.parts.train_end, self.parts.valid_end, horizon, stride)
         if len(found) == 0:
             raise WindowError(

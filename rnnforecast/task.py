@@ -35,26 +35,21 @@ class Task:
     @classmethod
     def of(cls, settings: TaskSettings, frame: pl.DataFrame) -> tuple["Task", Panel]:
         """The task of a pipeline's settings on these observations, and their panel. Raises FrameError."""
-        panel = Panel.from_frame(
-            frame,
-            settings.frequency,
-            past=settings.past_covariates,
-            known=settings.known_covariates,
-            static=settings.static_covariates,
-            channels=settings.channels,
-            resample=settings.resample,
-        )
+        layout: dict[str, Any] = {
+            "past": settings.past_covariates,
+            "known": settings.known_covariates,
+            "static": settings.static_covariates,
+            "channels": settings.channels,
+            "resample": settings.resample,
+        }
+        panel = Panel.from_frame(frame, settings.frequency, **layout)
         task = cls(
             horizon=settings.horizon,
             quantile_levels=settings.quantile_levels,
             frequency=panel.frequency,
             seasons=resolve(panel, settings.season_length),
-            past=settings.past_covariates,
-            known=settings.known_covariates,
-            resample=settings.resample,
             periods=calendar_periods(panel) if settings.calendar else (),
-            static=settings.static_covariates,
-            channels=settings.channels,
+            **layout,
         )
         return task, panel
 

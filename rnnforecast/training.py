@@ -3,7 +3,7 @@
 import math
 import tempfile
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def fit(
         trainer = _trainer(training, [recorder, keeper], progress=progress)
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory
             spans = spans.to(trainer.strategy.root_device)
-        checked = validation(spans, parts, _run_up(config, steps))
+        checked = validation(spans, parts, 0 if config.window else steps)  # a window needs no run-up
         lanes = batch_size(config, parts, training, steps)
         carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
         stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed)
@@ -138,9 +138,9 @@ def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
 
     Raises WindowError where there is none.
     """
-    panel = spans.panel
-    channels = panel.channels
-    train_end, valid_end = (end.unflatten(0, (-1, channels)).amax(dim=1) for end in (parts.train_end, parts.valid_end))
+    device = spans.end.device
+    upto = replace(spans, end=parts.valid_end.to(device))
+    train_end, valid_end = spans.lane_end, upto.lane_end
     has_span = torch.nonzero(valid_end >= train_end.clamp(min=1) + spans.horizon)[:, 0]
     if not len(has_span):
         raise WindowError(
@@ -148,20 +148,13 @@ def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
             "span; shorten the horizon, validation_steps or test_steps, or leave out series that ended long ago"
         )
     longest = int((valid_end - train_end)[has_span].max())
-    device = panel.values.device
-    upto = Spans(panel, parts.valid_end.to(device), spans.codes, spans.horizon, spans.memory)
     batches = []
     for entity in has_span.split(VALIDATION_LANES):
         start = train_end[entity] - 1 - run_up
-        batch = upto.segment(entity.to(device), start.to(device), steps=run_up + longest)
+        batch = upto.segment(entity, start, steps=run_up + longest)
         inside = torch.arange(run_up + longest, device=device) >= run_up
         batches.append(batch._replace(first=inside.expand(len(entity), -1)))
     return batches
-
-
-def _run_up(config: NetworkConfig, steps: int) -> int:
-    """Steps that a validation runs before it counts; a window model needs none."""
-    return 0 if config.window else steps
 
 
 def _trainer(training: Training, watching: list[Callback], *, progress: bool) -> pl.Trainer:

@@ -49,7 +49,7 @@ def calibrate(network: Network, batches: Iterable[Segment]) -> None:
             at = validation_cutoffs(batch)
             actual, weight = following(batch, at, network.config.horizon)
             mean, _ = predict(network, encoding, at)
-            scale = encoding.units.scale.gather(1, at.repeat_interleave(network.config.channels, dim=0))
+            scale = encoding.units.at(at).scale
             miss = (transform.forward(bend, actual) - transform.forward(bend, mean)) / scale[..., None]
             errors.append(miss.flatten(0, 1))
             masks.append(weight.flatten(0, 1))

@@ -62,6 +62,11 @@ def split(panel: Panel, test_steps: int, validation_steps: int) -> Split:
     return Split(train_end.clamp(min=0), valid_end.clamp(min=0), ends)
 
 
+def steps_between(stride: int | str, horizon: int) -> int:
+    """The stride of rolling origins, with `auto` filled in: half a horizon."""
+    return max(1, horizon // 2) if stride == "auto" else int(stride)
+
+
 def rolling(start: Tensor, end: Tensor, horizon: int, stride: int) -> Cutoffs:
     """Rolling origins: every `stride` steps, the last one a horizon before `end`, none before `start` - 1.
 
@@ -85,8 +90,7 @@ def backtest_cutoffs(panel: Panel, parts: Split, horizon: int, stride: int | str
 
     Raises WindowError when no series reaches into the test span.
     """
-    step = max(1, horizon // 2) if stride == "auto" else int(stride)
-    cutoffs = rolling(parts.valid_end, parts.test_end, horizon, step)
+    cutoffs = rolling(parts.valid_end, parts.test_end, horizon, steps_between(stride, horizon))
     if len(cutoffs) == 0:
         raise WindowError(
             f"backtest: no series has {horizon} steps (the horizon) after the end of validation; "

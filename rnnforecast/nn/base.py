@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Base
+from rnnforecast.nn.memory import pick
 from rnnforecast.nn.running import running_sum
 
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
@@ -20,7 +21,7 @@ def naive_forecasts(filled: Tensor, level: Tensor, at: Tensor, seasons: tuple[in
     steps_back = [torch.zeros_like(ahead)]
     steps_back += [season * ((ahead + season - 1) // season) - ahead for season in seasons if season > 1]
     places = at[:, :, None, None] - torch.stack(steps_back, dim=-1)  # [B, K, H, S - 1]
-    repeated = filled.gather(1, places.flatten(1)).view(places.shape)
+    repeated = pick(filled, places)
     flat = level[:, :, None, None].expand(-1, -1, horizon, 1)
     return torch.cat([torch.where(repeated.isnan(), flat, repeated), flat], dim=-1)
 
@@ -37,7 +38,7 @@ def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) 
     mean = summed / count.where(count > 0, torch.nan)
     ahead = torch.arange(1, horizon + 1, device=at.device)
     places = at[:, :, None] + ahead - season * ((ahead + season - 1) // season)  # the same place, the last time
-    return mean.gather(1, places.flatten(1)).view(places.shape)
+    return pick(mean, places)
 
 
 def bases(

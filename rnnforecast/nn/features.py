@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rnnforecast.nn.memory import pick
 from rnnforecast.nn.scaling import Units
 
 LARGEST_INPUT = 10.0  # in spreads: a spike is seen as large, not as a thousand times larger than the rest
@@ -40,21 +41,16 @@ def steps_seen(
     rows = at.repeat_interleave(len(past.filled) // lanes, dim=0) + past.filled.shape[1] - steps
     within = torch.arange(patch, device=at.device)
     back = torch.cat([within, torch.tensor([lag - 1 for lag in lags], dtype=at.dtype, device=at.device)])
-    values = _pick(past.filled, rows[..., None] - back)  # [R, P, patch + lags]
+    values = pick(past.filled, rows[..., None] - back)  # [R, P, patch + lags]
     scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
-    read = _pick(past.observed, rows[..., None] - within).float()
-    since = past.since.gather(1, rows).float().log1p()
+    read = pick(past.observed, rows[..., None] - within).float()
+    since = pick(past.since, rows).float().log1p()
     rest = torch.stack([since, (units.shift / units.scale).asinh() / 4], dim=-1)
     target = torch.cat([scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT) if clamp else scaled, read, rest], dim=-1)
     target = target.unflatten(0, (lanes, -1)).transpose(1, 2).flatten(2)  # channels side by side
     lane = torch.arange(lanes, device=at.device)[:, None, None]
     covariates = past.seen[lane, at[..., None] + past.seen.shape[1] - steps - within]
     return torch.cat([target, covariates.flatten(2)], dim=-1)
-
-
-def _pick(values: Tensor, places: Tensor) -> Tensor:
-    """values [R, X] at places [R, P, O]."""
-    return values.gather(1, places.flatten(1)).view(places.shape)
 
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:

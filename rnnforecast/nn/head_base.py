@@ -4,33 +4,35 @@ Shapes: [...] any leading dimensions (cutoffs, channels, ...), H horizon, Q quan
 Everything is in scaled units; `scale` is how many data units one of them is, and broadcasts to `base`.
 """
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor, nn
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """One family of forecasts. A module, so that what it holds moves and is saved with the network."""
 
     outputs: int  # O
     levels: tuple[float, ...]
 
+    @abstractmethod
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
         """The middle of the forecast, which decoders feed back: raw [..., O], base [...] to [...]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, raw: Tensor, base: Tensor, actual: Tensor, *, scale: Tensor) -> Tensor:
         """What training makes small: raw [..., O], base and actual [...] to [...]. `actual` is finite: the caller
         puts any number where a value is missing, and leaves its loss out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         """Quantiles at `levels`, which never cross: raw [..., H, O], base [..., H] to [..., H, Q]."""
-        raise NotImplementedError
 
     def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        """The expected value: raw [..., H, O], base [..., H] to [..., H]."""
-        raise NotImplementedError
+        """The expected value: raw [..., H, O], base [..., H] to [..., H]; of a symmetric forecast its middle."""
+        return self.location(raw, base)
 
+    @abstractmethod
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         """Values drawn by the inverse of the distribution function at `uniform` in (0, 1), all of them [...]: the
         same uniform numbers give the same values on any machine."""
-        raise NotImplementedError

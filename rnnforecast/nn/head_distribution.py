@@ -5,6 +5,7 @@ on the CPU.
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -22,46 +23,47 @@ SMALLEST_SHAPE = 1e-6  # below it the negative binomial is the Poisson distribut
 SMALLEST_UNIFORM = 2.0**-25  # a float32 draw may come out as 0
 
 
-class GaussianHead(Head):
-    """A normal distribution: its location corrects the base, its deviation is positive by a softplus."""
-
-    outputs = 2
+class LocationScaleHead(Head):
+    """A symmetric distribution: its location corrects the base, its scale is positive by a softplus."""
 
     def __init__(self, levels: tuple[float, ...]) -> None:
         super().__init__()
         self.levels = levels
 
+    @abstractmethod
+    def _standard(self, raw: Tensor, level: Tensor) -> Tensor:
+        """Quantiles of the distribution of location 0 and scale 1: raw [..., O], level float64 that broadcasts."""
+
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
         return base + raw[..., 0].to(base)
+
+    def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
+        standard = self._standard(raw.to(base)[..., None, :], torch.tensor(self.levels, dtype=torch.float64)).to(base)
+        return self.location(raw, base)[..., None] + _sigma(raw.to(base))[..., None] * standard
+
+    def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
+        return self.location(raw, base) + _sigma(raw.to(base)) * self._standard(raw.to(base), _inside(uniform)).to(base)
+
+
+class GaussianHead(LocationScaleHead):
+    """A normal distribution."""
+
+    outputs = 2
 
     def loss(self, raw: Tensor, base: Tensor, actual: Tensor, *, scale: Tensor) -> Tensor:
         sigma = _sigma(raw.to(base))
         standard = (actual - self.location(raw, base)) / sigma
         return 0.5 * standard.square() + sigma.log() + 0.5 * math.log(2 * math.pi)
 
-    def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        standard = torch.special.ndtri(torch.tensor(self.levels, dtype=torch.float64)).to(base)
-        return self.location(raw, base)[..., None] + _sigma(raw.to(base))[..., None] * standard
-
-    def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base)
-
-    def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base) + _sigma(raw.to(base)) * torch.special.ndtri(_inside(uniform)).to(base)
+    def _standard(self, raw: Tensor, level: Tensor) -> Tensor:
+        return torch.special.ndtri(level)
 
 
-class StudentTHead(Head):
+class StudentTHead(LocationScaleHead):
     """A Student-t distribution, whose heavy tails forgive single wild values; degrees of freedom above 2, so that its
     variance exists."""
 
     outputs = 3
-
-    def __init__(self, levels: tuple[float, ...]) -> None:
-        super().__init__()
-        self.levels = levels
-
-    def location(self, raw: Tensor, base: Tensor) -> Tensor:
-        return base + raw[..., 0].to(base)
 
     def loss(self, raw: Tensor, base: Tensor, actual: Tensor, *, scale: Tensor) -> Tensor:
         sigma, freedom = _sigma(raw.to(base)), _freedom(raw.to(base))
@@ -69,17 +71,8 @@ class StudentTHead(Head):
         constant = torch.lgamma(freedom / 2) - torch.lgamma((freedom + 1) / 2) + 0.5 * (math.pi * freedom).log()
         return constant + sigma.log() + (freedom + 1) / 2 * (standard.square() / freedom).log1p()
 
-    def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        levels = torch.tensor(self.levels, dtype=torch.float64)
-        standard = _by_scipy(special.stdtrit, _freedom(raw.to(base))[..., None], levels)
-        return self.location(raw, base)[..., None] + _sigma(raw.to(base))[..., None] * standard.to(base)
-
-    def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base)
-
-    def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
-        standard = _by_scipy(special.stdtrit, _freedom(raw.to(base)), _inside(uniform))
-        return self.location(raw, base) + _sigma(raw.to(base)) * standard.to(base)
+    def _standard(self, raw: Tensor, level: Tensor) -> Tensor:
+        return _by_scipy(special.stdtrit, _freedom(raw), level)
 
 
 class NegativeBinomialHead(Head):
@@ -109,9 +102,6 @@ class NegativeBinomialHead(Head):
         mean, levels = self._mean(raw, base) * scale, torch.tensor(self.levels, dtype=torch.float64)
         counts = _by_scipy(_count_quantile, mean[..., None], _shape(raw)[..., None], levels)
         return (counts.to(scale.device) / scale[..., None]).to(base)
-
-    def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base)
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         counts = _by_scipy(_count_quantile, self._mean(raw, base) * scale, _shape(raw), _inside(uniform))

@@ -36,9 +36,6 @@ class PointHead(Head):
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)[..., None] + self.residuals[: base.shape[-1]]
 
-    def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base)
-
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)
 

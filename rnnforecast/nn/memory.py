@@ -12,9 +12,7 @@ class State(NamedTuple):
     filled: Tensor  # [R, M] last values, missing ones as the value before them; NaN before the first reading
     observed: Tensor  # [R, M] bool, True where there was a reading
     seen: Tensor  # [B, W, F] last covariates, of models that look at several steps at once; W may be 0
-    hidden: (
-        Tensor  # [S, B, n, D] of n interleaved recurrences (segments of n steps); n is 1 mostly, 0 of a window model
-    )
+    hidden: Tensor  # [S, B, n, D] of n interleaved recurrences (segments of n steps); n is 1 mostly
     cell: Tensor  # [S, B, n, D] of an LSTM, [S, B, n, 0] of others
     contexts: Tensor  # [B, A, D] last outputs of the encoder, for attention; NaN before the first; A is 0 mostly
 
@@ -43,6 +41,11 @@ def since_reading(observed: Tensor, most: int) -> Tensor:
     places = torch.arange(observed.shape[1], device=observed.device)
     newest = torch.where(observed, places, -most).cummax(dim=1).values
     return (places - newest).clamp(max=most)
+
+
+def pick(values: Tensor, places: Tensor) -> Tensor:
+    """values [R, X] at places [R, ...] of the second dimension: [R, ...]."""
+    return values.gather(1, places.flatten(1)).view(places.shape)
 
 
 def newest(values: Tensor, count: int) -> Tensor:

@@ -104,17 +104,21 @@ class Network(nn.Module):
     def remember(self, before: Inputs) -> State:
         """The state that has seen the values before a segment but has run over none of them."""
         state = self.initial_state(before.static, before.code)
-        filled, observed, seen = self._extend(before, state)
+        filled, observed = self._extend(before, state)
+        known = standardised(before.known, self.known_stats)
+        looked_at = (newest(part, self.config.reach) for part in (before.ordinals, before.past, known))
         return state._replace(
             filled=newest(filled, self.memory),
             observed=newest(observed, self.memory),
-            seen=newest(seen, self.config.reach),
+            seen=self._covariates(*looked_at),
         )
 
     def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane."""
         config, steps = self.config, inputs.values.shape[1]
-        filled, observed, seen = self._extend(inputs, state)
+        filled, observed = self._extend(inputs, state)
+        known = standardised(inputs.known, self.known_stats)
+        seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
         past = Past(filled, observed, since_reading(observed, self.memory), seen)
         units = scaling.units(
             config.parts.scaling,
@@ -127,7 +131,6 @@ class Network(nn.Module):
             steps=steps,
         )
         static = self._about(inputs.static, inputs.code)
-        known = standardised(inputs.known, self.known_stats)
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
         if not config.window:
@@ -154,7 +157,7 @@ class Network(nn.Module):
         In training, `actual` [R, K, H] (NaN where missing) is what a decoder may be told of, with probability
         `teacher_forcing`.
         """
-        units = Units(*(_at(part, at) for part in encoding.units))  # [R, K] each
+        units = encoding.units.at(at)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, at, units)
         centre = self._base(encoding, at, units, context)
@@ -178,18 +181,16 @@ class Network(nn.Module):
         scaled = (values - forecast.shift) / forecast.scale
         return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
 
-    def quantiles(self, forecast: Forecast) -> Tensor:
-        """Quantiles [R, K, H, Q] in the units of the data."""
-        scaled = self.head.quantiles(forecast.raw, forecast.base, scale=forecast.scale)
-        return self._unscaled(scaled, forecast.shift[..., None], forecast.scale[..., None])
-
-    def mean(self, forecast: Forecast) -> Tensor:
-        """The mean [R, K, H] in the units of the data."""
-        if self.config.parts.transform != "none":  # the mean of a bent scale is not the bent mean: by the quantiles
-            levels = tuple(self.config.quantile_levels)
-            return self.quantiles(forecast) @ torch.tensor(head.mean_weights(levels), device=forecast.raw.device)
-        scaled = self.head.mean(forecast.raw, forecast.base, scale=forecast.scale)
-        return self._unscaled(scaled, forecast.shift, forecast.scale)
+    def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
+        """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
+        raw, base, shift, scale, _ = forecast
+        scaled = self.head.quantiles(raw, base, scale=scale)
+        quantiles = self._unscaled(scaled, shift[..., None], scale[..., None])
+        if self.config.parts.transform == "none":
+            return self._unscaled(self.head.mean(raw, base, scale=scale), shift, scale), quantiles
+        # The mean of a bent scale is not the bent mean: by the quantiles.
+        weights = head.mean_weights(self.config.quantile_levels)
+        return quantiles @ torch.tensor(weights, device=raw.device), quantiles
 
     def sample(self, forecast: Forecast, uniform: Tensor) -> Tensor:
         """Values [R, K, H] in the units of the data, drawn where `uniform` [R, K, H] says."""
@@ -199,16 +200,14 @@ class Network(nn.Module):
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return transform.inverse(self.config.parts.transform, shift + scale * scaled)
 
-    def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """Remembered and new steps side by side: filled, observed [R, M + T], covariates [B, W + T, F]."""
-        values = transform.forward(self.config.parts.transform, inputs.values)
-        filled, observed = extend(state, values, inputs.mask)
-        new = [
-            features.calendar_features(inputs.ordinals + 1, self.config.periods),
-            standardised(inputs.past, self.past_stats),
-            standardised(inputs.known[:, : inputs.values.shape[1]], self.known_stats),
-        ]
-        return filled, observed, torch.cat([state.seen, torch.cat(new, dim=-1)], dim=1)
+    def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
+        """Remembered and new steps side by side: filled and observed, [R, M + T]."""
+        return extend(state, transform.forward(self.config.parts.transform, inputs.values), inputs.mask)
+
+    def _covariates(self, ordinals: Tensor, past: Tensor, known: Tensor) -> Tensor:
+        """Calendar, past and known (standardised) covariates of some steps, [B, T, F]."""
+        calendar = features.calendar_features(ordinals + 1, self.config.periods)
+        return torch.cat([calendar, standardised(past, self.past_stats), known], dim=-1)
 
     def _about(self, static: Tensor, code: Tensor) -> Tensor:
         """What describes the lanes as a whole: static covariates and embedding, [B, G]."""
@@ -243,7 +242,7 @@ class Network(nn.Module):
         patch = self.config.parts.patch_length
         back = torch.arange(self.config.attended // patch, device=at.device).flip(0) * patch  # oldest first
         states = encoding.contexts[lane[..., None], newest_at[..., None] - back].flatten(0, 1)
-        return context, states.nan_to_num(0.0), ~states[..., 0].isnan() if len(back) else states[..., 0].bool()
+        return context, states.nan_to_num(0.0), ~states[..., 0].isnan()
 
     def _windows(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Read the window before each cutoff, in the cutoff's units."""
@@ -283,11 +282,6 @@ class Network(nn.Module):
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
         return rows.unflatten(0, (-1, self.config.channels)).permute(0, 2, 3, 1).flatten(0, 1)
-
-
-def _at(values: Tensor, at: Tensor) -> Tensor:
-    """values [R, T] at `at` [B, K]: [R, K]."""
-    return values.gather(1, at.repeat_interleave(len(values) // len(at), dim=0))
 
 
 def _decoder(config: NetworkConfig, chosen: head.Head) -> nn.Module:

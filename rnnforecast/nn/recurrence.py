@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Memory = tuple[
-    Tensor, Tensor
-]  # hidden [S, B, D] and cell [S, B, D] (of an LSTM; [S, B, 0] of others), S = L x directions
+# Hidden [S, B, D] and cell [S, B, D] (of an LSTM; [S, B, 0] of others), S = L x directions.
+Memory = tuple[Tensor, Tensor]
 
 
 class Recurrence(nn.Module):

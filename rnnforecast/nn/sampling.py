@@ -8,23 +8,20 @@ from torch import Tensor
 
 from rnnforecast.nn import transform
 from rnnforecast.nn.head_point import PointHead
-from rnnforecast.nn.memory import State
+from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
 
-SEED = (
-    0  # every cutoff draws the same uniform numbers, so that a forecast does not depend on what is forecast beside it
-)
+SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
 
 def predict(network: Network, encoding: Encoding, at: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data."""
     if not network.config.sampled:
-        forecast = network.decode(encoding, at)
-        return network.mean(forecast), network.quantiles(forecast)
+        return network.summary(network.decode(encoding, at))
     drawn = paths(network, encoding, at)  # [R, K, H, paths]
     if isinstance(network.head, PointHead):  # one path, and around it the errors of such paths on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
-        scale = encoding.units.scale.gather(1, at.repeat_interleave(network.config.channels, dim=0))[..., None, None]
+        scale = encoding.units.at(at).scale[..., None, None]
         around = transform.inverse(network.config.parts.transform, bent + scale * network.head.residuals)
         return drawn[..., 0], around
     levels = torch.tensor(network.config.quantile_levels, device=at.device)
@@ -93,8 +90,7 @@ def state_at(network: Network, encoding: Encoding, at: Tensor) -> State:
     remembered = at.repeat_interleave(config.channels, dim=0)[..., None] + back  # [R, K, M]
 
     def cut(values: Tensor) -> Tensor:
-        picked = values.gather(1, remembered.flatten(1)).view(remembered.shape)
-        return picked.unflatten(0, (len(at), -1)).transpose(1, 2).flatten(0, 2)  # rows (b, k, channel)
+        return pick(values, remembered).unflatten(0, (len(at), -1)).transpose(1, 2).flatten(0, 2)  # (b, k, channel)
 
     contexts = encoding.contexts.new_zeros(at.numel(), 0, config.parts.hidden_size)
     hidden, cell = (part.flatten(1, 2) for part in found)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.memory import pick
 from rnnforecast.nn.running import running_sum
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -23,6 +24,11 @@ class Units(NamedTuple):
     shift: Tensor  # [R, T]
     scale: Tensor  # [R, T] positive
     level: Tensor  # [R, T] the flat naive forecast
+
+    def at(self, places: Tensor) -> "Units":
+        """The units at steps [B, K] of each lane: [R, K]."""
+        rows = places.repeat_interleave(len(self.shift) // len(places), dim=0)
+        return Units(*(pick(part, rows) for part in self))
 
 
 def units(
@@ -102,11 +108,8 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     readings = count.where(count > 0, torch.nan)
     mean = summed / readings
     spread = (squares / readings - mean * mean).clamp(min=0.0).sqrt()
-    known = filled[:, -steps:].nan_to_num(0.0)
-    level = (middle(mean) + first).float()
-    level = torch.where(level.isnan(), known, level)
-    least = (SMALLEST_SHARE * level.abs()).clamp(min=SMALLEST)
-    return level, torch.maximum(middle(spread).float().nan_to_num(0.0), least)
+    level = _or_known(middle(mean) + first, filled)
+    return level, _at_least(middle(spread).float().nan_to_num(0.0), level)
 
 
 def middle(values: Tensor) -> Tensor:

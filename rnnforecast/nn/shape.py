@@ -55,7 +55,7 @@ class NetworkConfig:
     def memory(self) -> int:
         """M: steps that the state remembers."""
         cycles = PROFILE_CYCLES * self.seasons[0] if self.parts.base == "profile" and self.seasons[0] > 1 else 0
-        return max(self.block * self.blocks, self.reach + max(1, *self.lags, 1), cycles)
+        return max(self.block * self.blocks, self.reach + max((1, *self.lags)), cycles)
 
     @property
     def attended(self) -> int:
