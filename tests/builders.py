@@ -85,3 +85,17 @@ def rich(lengths=(120, 90), channels=(), seed=0):
 
 def rich_task(channels=()):
     return task(past=("load",), known=("price",), static=("size",), channels=channels, periods=(24.0,))
+
+
+def before_each_step(monkeypatch, look):
+    """Call `look` with the whole gradient, flat and as it is after clipping, before each optimiser step."""
+    step = torch.optim.AdamW.step
+
+    def watched(self, closure=None):
+        result = closure() if closure else None
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        look(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
+        step(self)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)

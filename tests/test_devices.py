@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import task, untrained, waves
+from builders import before_each_step, task, untrained, waves
 
 from rnnforecast import training, windows
 from rnnforecast.batches import PROCESS_SEED, Spans, TrainingSegments, gather
@@ -59,23 +59,20 @@ class StoppedError(Exception):
 def watch(monkeypatch, *, stop_at=0):
     """Everything carried between chunks, and the gradients of each step as they are after clipping."""
     carried, gradients = [], []
-    loss, step = Learner.segment_loss, torch.optim.AdamW.step
+    loss = Learner.segment_loss
 
     def watched_loss(self, batch, number):
         found = loss(self, batch, number)
         carried.append(self._carried)
         return found
 
-    def watched_step(self, closure=None):
-        result = closure()
-        gradients.append(torch.cat([p.grad.flatten().cpu() for p in self.param_groups[0]["params"]]))
+    def look(gradient):
+        gradients.append(gradient.cpu())
         if len(gradients) == stop_at:
             raise StoppedError
-        step(self)
-        return result
 
     monkeypatch.setattr(Learner, "segment_loss", watched_loss)
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched_step)
+    before_each_step(monkeypatch, look)
     return carried, gradients
 
 

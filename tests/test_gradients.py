@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import task, waves
+from builders import before_each_step, task, waves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,24 +153,15 @@ def test_gradients_are_clipped_at_every_chunk_and_their_norm_before_is_logged(al
     """The norm at most c, every entry at most c; a gradient within the limit is left alone."""
     panel = Panel.from_frame(waves((240, 200)), "1h")
     parts, candidate = windows.split(panel, 18, 18), Candidate(model="lstm", hidden_size=6)
-    usual, clipped = Learner.on_before_optimizer_step, torch.optim.AdamW.step
+    usual = Learner.on_before_optimizer_step
     before, after = [], []
 
-    def flat(parameters):
-        return torch.cat([p.grad.flatten().double() for p in parameters if p.grad is not None])
-
     def watch_before(self, optimizer):
-        before.append(flat(self.parameters()))
+        before.append(torch.cat([p.grad.flatten().double() for p in self.parameters() if p.grad is not None]))
         usual(self, optimizer)
 
-    def watch_after(self, closure=None):
-        result = closure()
-        after.append(flat(self.param_groups[0]["params"]))
-        clipped(self)
-        return result
-
     monkeypatch.setattr(Learner, "on_before_optimizer_step", watch_before)
-    monkeypatch.setattr(torch.optim.AdamW, "step", watch_after)
+    before_each_step(monkeypatch, lambda gradient: after.append(gradient.double()))
     chosen = Training(
         max_steps=12,
         validate_every=6,

@@ -6,7 +6,7 @@ from itertools import pairwise
 import polars as pl
 import pytest
 import torch
-from builders import rich, rich_task, untrained
+from builders import before_each_step, rich, rich_task, untrained
 from combinations import covering
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -298,17 +298,12 @@ def test_a_training_clips_every_step_and_ends_the_same_whether_or_not_it_was_sto
         gradient_clip_algorithm="value" if by_value else "norm",
     )
     candidate = Candidate(model="gru", **parts.model_dump())
-    step, steps, kill = torch.optim.AdamW.step, [], []
+    steps, kill = [], []
 
-    def watched(self, closure=None):
-        result = closure() if closure else None
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        largest = max(float(each.abs().max()) for each in gradients)
-        steps.append(largest if by_value else float(torch.nn.utils.get_total_norm(gradients)))
+    def look(gradient):
+        steps.append(float(gradient.abs().max() if by_value else gradient.norm()))
         if len(steps) in kill:
             raise KilledError
-        step(self)
-        return result
 
     def fit(name):
         steps.clear()
@@ -316,7 +311,7 @@ def test_a_training_clips_every_step_and_ends_the_same_whether_or_not_it_was_sto
             of, candidate, panel, halves, training=chosen, progress=False, checkpoints=tmp_path / name
         ).model.network.state_dict()
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    before_each_step(monkeypatch, look)
     expected = fit("never stopped")
     assert len(steps) == 6
     assert max(steps) <= 0.01 * 1.0001

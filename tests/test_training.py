@@ -5,7 +5,7 @@ from itertools import islice
 import polars as pl
 import pytest
 import torch
-from builders import NETWORKS, task, waves
+from builders import NETWORKS, before_each_step, task, waves
 
 from rnnforecast import training, windows
 from rnnforecast.backtest import run
@@ -127,17 +127,7 @@ def test_training_never_reads_what_comes_after_its_span(panel):
 @pytest.mark.parametrize(("algorithm", "limit"), [("norm", 0.01), ("value", 0.001)])
 def test_gradients_are_clipped_before_the_step(panel, algorithm, limit, monkeypatch):
     seen = []
-    step = torch.optim.AdamW.step
-
-    def watched(self, closure=None):
-        result = closure() if closure else None
-        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
-        seen.append((float(norm), max(float(g.abs().max()) for g in gradients)))
-        step(self)
-        return result
-
-    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    before_each_step(monkeypatch, lambda gradient: seen.append((float(gradient.norm()), float(gradient.abs().max()))))
     history = fit(panel, "lstm", max_steps=10, gradient_clip_val=limit, gradient_clip_algorithm=algorithm).history
     assert len(seen) == 10
     assert all((norm if algorithm == "norm" else largest) <= limit * 1.001 for norm, largest in seen)
