@@ -40,7 +40,7 @@ format: setup  ## Put the code into the one format, and mend what lint can mend 
 lock:  ## Write requirements.lock anew after pyproject.toml changed; the newest of all: make lock ARGS=--upgrade
 	@test -x $(VENV)/python || $(MAKE) setup  # any .venv will do: a current one cannot be had before the lock is
 	@$(VENV)/python -m pip install --quiet --disable-pip-version-check uv 2>/dev/null
-	@$(VENV)/uv pip compile pyproject.toml --extra datasets --extra dev --universal --python-version 3.11 \
+	@$(VENV)/uv pip compile pyproject.toml --extra all --extra dev --universal --python-version 3.11 \
 		--no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock $(ARGS) >/dev/null
 	@# torch brings its CUDA packages by itself where there is a GPU, and nowhere else may they come.
 	@grep -vE '^(nvidia|cuda|triton)' requirements.lock > requirements.lock.new && mv requirements.lock.new requirements.lock

@@ -20,6 +20,11 @@ def table(pipeline: Pipeline, name: str, frame: pl.DataFrame, description: str) 
     create_table_artifact(rows, key=_key(pipeline, name), description=f"{pipeline.name}: {name} {description}")
 
 
+def page(pipeline: Pipeline, name: str, text: str, description: str) -> None:
+    """A text in Markdown as an artifact `<pipeline>-<name>`."""
+    create_markdown_artifact(text, key=_key(pipeline, name), description=f"{pipeline.name}: {description}")
+
+
 def links(pipeline: Pipeline, page: Path) -> None:
     """Where to look: the report page, the champion's run in MLflow, the tables."""
     champion = registry.champion(pipeline)

@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import polars as pl
 from prefect import flow
 
-from rnnforecast import config
+from rnnforecast import config, quality
+from rnnforecast.config import Pipeline
+from rnnforecast.flows import artifacts
 from rnnforecast.flows.jobs import Until, log, plural, run_name, step
 from rnnforecast.ingest import IngestReport
 from rnnforecast.ingest import ingest as bring_in
+from rnnforecast.ingest_record import COUNTS
 
 
 @flow(name="ingest", flow_run_name=run_name, persist_result=False)
@@ -25,16 +29,44 @@ def store_rows(pipeline: str, project: str | None, until: Until) -> dict[str, An
     loaded = config.load(pipeline, project=project)
     report = bring_in(loaded, until=until)
     log.info("%s: ingest: %s", loaded.name, in_words(report))
-    if report.conflict:
-        log.warning("%s: ingest: %s", loaded.name, report.conflict)
+    for line in (*([report.conflict] if report.conflict else []), *changes_in_words(report), *report.notes):
+        log.warning("%s: ingest: %s", loaded.name, line)
+    show(loaded, report)
     return report.as_row()
+
+
+def show(pipeline: Pipeline, report: IngestReport) -> None:
+    """Leave the counts and the quality report on Prefect's page."""
+    if not report.read:
+        return
+    row = report.as_row()
+    counts = pl.DataFrame([{name: row[name] for name in (*COUNTS, "version", "watermark")}])
+    artifacts.table(pipeline, "ingest", counts, "(read = inserted + updated + unchanged + duplicates + quarantined)")
+    lines = [f"# {pipeline.name}: ingest", "", in_words(report), ""]
+    lines += ["## Refused", *(f"- {count:,} {reason}" for reason, count in report.reasons.items()), ""]
+    lines += ["## Columns that changed", *(f"- {line}" for line in changes_in_words(report)), ""]
+    lines += ["## Quality", *(f"- {line}" for line in quality.as_words(report.findings)), ""]
+    artifacts.page(pipeline, "quality", "\n".join(lines), "what the last ingest took, refused and found")
+
+
+def changes_in_words(report: IngestReport) -> list[str]:
+    """Columns that are not as they were, a line each."""
+    return [
+        f"column '{each['column']}': {each['kind']}: {each['detail']} ({each['action']})" for each in report.changes
+    ]
 
 
 def in_words(report: IngestReport) -> str:
     """What an ingest did, in a line."""
-    counts = {"duplicates": report.duplicates, "in quarantine": report.quarantined}
+    counts = {
+        "unchanged": report.unchanged,
+        "duplicates": report.duplicates,
+        "in quarantine": report.quarantined,
+    }
     parts = [f"{plural(report.inserted, 'new row')}", f"{report.updated:,} updated"]
     parts += [f"{count:,} {word}" for word, count in counts.items() if count]
+    parts += [f"{report.late:,} of them late" if report.late else ""]
+    parts = [f"{plural(report.read, 'row')} read: {parts[0]}", *filter(None, parts[1:])]
     where = "no table yet" if report.version is None else f"table v{report.version}"
     until = "" if report.watermark is None else f", readings to {report.watermark}"
     return f"{', '.join(parts)}; {where}{until}"

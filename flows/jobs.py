@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from rnnforecast import config, table
 from rnnforecast.columns import TARGET, TIMESTAMP
 from rnnforecast.config import Pipeline
+from rnnforecast.secrets import hidden
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,6 +29,14 @@ class JobError(ValueError):
 
 
 log = logging.getLogger("rnnforecast")  # Prefect keeps these lines with the run, the command shows them
+
+
+def _without_secrets(record: logging.LogRecord) -> bool:
+    record.msg, record.args = hidden(record.getMessage()), ()
+    return True
+
+
+log.addFilter(_without_secrets)
 
 
 def step(name: str, *, run_name: str | None = None, retried: bool = False) -> Callable[[Callable[P, R]], Task[P, R]]:

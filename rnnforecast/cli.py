@@ -14,6 +14,7 @@ import typer
 from rnnforecast import __version__, cli_search, cli_show, cli_values, config
 from rnnforecast.cli_options import ANYWHERE, AsOf, Force, Json, PipelineFile, Project, flows
 from rnnforecast.cli_show import as_json, say
+from rnnforecast.secrets import hidden
 
 app = typer.Typer(
     name="rnnforecast",
@@ -72,19 +73,15 @@ def run(
 @app.command(rich_help_panel="A pipeline")
 def ingest(pipeline: PipelineFile, project: Project = None, until: AsOf = None, json: Json = False) -> None:
     """Bring the table of observations up to date with the sources."""
+    from rnnforecast import cli_table
+
     config.load(pipeline, project=project)
     with flows() as ready:
         from rnnforecast.flows.ingest import ingest as flow
 
         ready()
         done = flow(cli_values.path(pipeline), project, cli_values.moment(until))
-    if json:
-        as_json(done)
-        return
-    counts = {key: value for key, value in done.items() if key not in ("reasons", "sources", "conflict")}
-    cli_show.table([counts], title="ingest")
-    if done["reasons"]:
-        cli_show.table([{"reason": key, "rows": value} for key, value in done["reasons"].items()], title="quarantine")
+    as_json(done) if json else cli_table.ingested(done)
 
 
 @app.command(rich_help_panel="A pipeline")
@@ -217,16 +214,25 @@ def versions(pipeline: PipelineFile, project: Project = None, json: Json = False
 @app.command(rich_help_panel="Look")
 def table(
     pipeline: PipelineFile,
-    name: Annotated[str, typer.Argument(help="observations, quarantine or forecasts.")] = "observations",
+    name: Annotated[
+        str, typer.Argument(help="observations, quarantine, forecasts, ingests, or stale (forecasts to be made anew).")
+    ] = "observations",
     rows: Annotated[int, typer.Option(help="So many of the newest rows.", min=1)] = 20,
     series: Annotated[str | None, typer.Option(help="Of this series only.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="As it was at this version (a number) or time (ISO).")] = None,
+    history: Annotated[bool, typer.Option("--history", help="What every ingest did instead.")] = False,
     project: Project = None,
     json: Json = False,
 ) -> None:
     """The newest rows of one of the pipeline's tables."""
     from rnnforecast import cli_table
 
-    title, found = cli_table.newest(config.load(pipeline, project=project), name, rows=rows, series=series)
+    loaded = config.load(pipeline, project=project)
+    if history:
+        title, found = cli_table.history(loaded, rows=rows)
+    else:
+        moment = cli_values.moment(as_of, option="--as-of")
+        title, found = cli_table.newest(loaded, name, rows=rows, series=series, as_of=moment)
     as_json(found) if json else cli_show.table(found, title=title)
 
 
@@ -310,7 +316,7 @@ def main(arguments: list[str] | None = None) -> int:
             error.show()  # type: ignore[attr-defined]
             return int(getattr(error, "exit_code", 2))
         if ANYWHERE["--debug"] or not _is_ours(error):
-            traceback.print_exc()
+            sys.stderr.write(hidden(traceback.format_exc()))
         cli_show.error(str(error) or type(error).__name__)
         return 1
     finally:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rnnforecast.secrets import hidden
+
 DIGITS: Final = 4
 ROWS: Final = 50
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -76,12 +78,12 @@ def cell(value: Any) -> str:
 
 def say(text: str) -> None:
     """A line for people, on standard error."""
-    err.print(escape(text))
+    err.print(escape(hidden(text)))
 
 
 def error(text: str) -> None:
     """An error as one line (a pipeline file may have several: one each), on standard error."""
-    for line in text.strip().splitlines() or ["unknown"]:
+    for line in hidden(text).strip().splitlines() or ["unknown"]:
         sys.stderr.write(f"error: {line}\n")
 
 
@@ -91,7 +93,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         colour = "yellow" if record.levelno >= logging.WARNING else "default"
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        err.print(f"[dim]{clock}[/dim]  [{colour}]{escape(record.getMessage())}[/{colour}]")
+        err.print(f"[dim]{clock}[/dim]  [{colour}]{escape(hidden(record.getMessage()))}[/{colour}]")
 
 
 def steps() -> None:

@@ -17,11 +17,13 @@ def name(stem: str) -> str:
     return (kept if kept[:1].isalpha() else f"p-{kept}" if kept else "pipeline")[:63]
 
 
-def moment(text: str | None) -> datetime | int | None:
-    """--until as a time or an integer step."""
+def moment(text: str | None, *, option: str = "--until") -> datetime | int | None:
+    """What an option says as a time or an integer (a step, a version)."""
     if text is None:
         return None
     try:
         return int(text) if text.lstrip("-").isdigit() else datetime.fromisoformat(text)
     except ValueError:
-        raise config.ConfigError(f"--until {text}: expected an ISO time such as 2024-05-01T12:00, or a step") from None
+        raise config.ConfigError(
+            f"{option} {text}: expected an ISO time such as 2024-05-01T12:00, or a whole number"
+        ) from None

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from rnnforecast import secrets
 from rnnforecast.config_candidate import BASELINES as BASELINES
 from rnnforecast.config_candidate import NETWORKS as NETWORKS
 from rnnforecast.config_candidate import PRESETS as PRESETS
@@ -25,19 +26,31 @@ from rnnforecast.config_errors import checked as checked
 from rnnforecast.config_errors import explain as explain
 from rnnforecast.config_errors import nearest as nearest
 from rnnforecast.config_parts import Parts as Parts
+from rnnforecast.config_quality import AnyCheck as AnyCheck
+from rnnforecast.config_quality import Check as Check
+from rnnforecast.config_quality import FrozenCheck as FrozenCheck
+from rnnforecast.config_quality import RangeCheck as RangeCheck
+from rnnforecast.config_quality import SentinelCheck as SentinelCheck
+from rnnforecast.config_quality import SpikeCheck as SpikeCheck
 from rnnforecast.config_rules import refusals as refusals
 from rnnforecast.config_rules import refusals_of_task as refusals_of_task
 from rnnforecast.config_search import Range as Range
 from rnnforecast.config_search import Search as Search
 from rnnforecast.config_section import Section as Section
 from rnnforecast.config_sections import Backtest as Backtest
-from rnnforecast.config_sections import Columns as Columns
-from rnnforecast.config_sections import DatasetSource as DatasetSource
-from rnnforecast.config_sections import FileSource as FileSource
 from rnnforecast.config_sections import Schedules as Schedules
-from rnnforecast.config_sections import Source as Source
 from rnnforecast.config_sections import Storage as Storage
 from rnnforecast.config_sections import Training as Training
+from rnnforecast.config_sources import Columns as Columns
+from rnnforecast.config_sources import DatasetSource as DatasetSource
+from rnnforecast.config_sources import FileSource as FileSource
+from rnnforecast.config_sources import HttpSource as HttpSource
+from rnnforecast.config_sources import KafkaSource as KafkaSource
+from rnnforecast.config_sources import MqttSource as MqttSource
+from rnnforecast.config_sources import Paging as Paging
+from rnnforecast.config_sources import RowSource as RowSource
+from rnnforecast.config_sources import Source as Source
+from rnnforecast.config_sources import SqlSource as SqlSource
 from rnnforecast.config_task import TaskSettings as TaskSettings
 
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -52,6 +65,12 @@ class Pipeline(TaskSettings):
     project: str = Field(".", description="Folder that relative paths count from, itself relative to this file.")
     sources: tuple[Source, ...] = Field(min_length=1, description="Where rows come from.")
     allow_future: bool = Field(False, description="Take target values dated after now (simulations).")
+    allowed_lateness: str | int | None = Field(
+        None,
+        description="How far behind the newest reading of its series a row may come and still be taken: 7d, 6h, or "
+        "integer steps; later ones go to quarantine; absent: any.",
+    )
+    checks: tuple[AnyCheck, ...] = Field((), description="What every reading must be like to be taken.")
     models: tuple[Candidate, ...] = Field(
         tuple(Candidate(model=name) for name in ("naive", "seasonal_naive", "auto_theta", "gru", "lstm", "seq2seq")),
         min_length=1,
@@ -72,6 +91,22 @@ class Pipeline(TaskSettings):
         if not isinstance(value, list | tuple):
             return value
         return [{"model": item} if isinstance(item, str) else item for item in value]
+
+    @field_validator("allowed_lateness")
+    @classmethod
+    def _a_span(cls, value: str | int | None) -> str | int | None:
+        if value is not None and not re.fullmatch(r"\d+\s*[smhdw]?", str(value)):
+            raise ValueError(f"expected a span such as 7d, 6h, 30m, or whole steps; found {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _checks_of_known_columns(self) -> "Pipeline":
+        known = ("target", *self.covariates)
+        for place, check in enumerate(self.checks):
+            if check.column not in known:
+                hint = nearest(check.column, known) or f"; there are {', '.join(known)}"
+                raise ValueError(f"checks.{place}: column: expected target or a covariate; found {check.column!r}{hint}")
+        return self
 
     @model_validator(mode="after")
     def _models_of_this_task(self) -> "Pipeline":
@@ -161,6 +196,7 @@ def _interpolate(value: Any, file: Path) -> Any:
     def lookup(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise ConfigError(f"{file}: ${{{match[1]}}} is not set in the environment; export {match[1]} first")
+        secrets.remember(match[1], os.environ[match[1]])
         return os.environ[match[1]]
 
     return ENVIRONMENT.sub(lookup, value)

@@ -1,57 +1,11 @@
 """The parts of the pipeline file, each a frozen model whose fields document their keys."""
 
 import math
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
 from rnnforecast.config_section import Section
-
-
-class Columns(Section):
-    """Which columns of the source hold what."""
-
-    timestamp: str | list[str] = Field(
-        "timestamp", description="Column of the time; several (year, month, day, hour) are put together."
-    )
-    target: str | list[str] = Field(
-        "target", description="Column of the value to forecast; several make a wide file, one series each."
-    )
-    series_id: str | None = Field(None, description="Column that tells the series apart; absent: one series.")
-
-
-class FileSource(Section):
-    """Files on a local disk: CSV, Parquet or JSON lines, plain paths or globs."""
-
-    kind: Literal["file"] = "file"
-    path: str | list[str] = Field(description="Path or glob, or several; relative ones count from the project.")
-    format: Literal["auto", "csv", "parquet", "jsonl"] = Field("auto", description="Told from the suffix if auto.")
-    columns: Columns = Field(default_factory=Columns, description="Which columns hold what.")
-    layout: Literal["auto", "long", "wide", "year_month"] = Field(
-        "auto", description="`wide`: one column per series; `year_month`: one row per year, twelve month columns."
-    )
-    series: str | None = Field(None, description="Name of the one series, where no column names it.")
-    timestamp_format: str | None = Field(
-        None, description="Such as '%d %B %Y', or integer, epoch_s, epoch_ms; absent: found."
-    )
-    timezone: str | None = Field(None, description="Zone of stamps without one, such as Europe/Berlin; absent: UTC.")
-    null_values: tuple[str, ...] = Field(
-        (), description="Texts and sentinels (-999) that mean: no reading, besides the usual ones (NA, NaN, null, ...)."
-    )
-    separator: str = Field(",", description="Field separator of CSV files.")
-    rename: dict[str, str] = Field(
-        default_factory=dict, description="Covariate columns: name in the file to name here."
-    )
-
-
-class DatasetSource(Section):
-    """A data set that comes inside an installed package, for demonstrations without a network."""
-
-    kind: Literal["dataset"] = "dataset"
-    name: Literal["co2", "markets", "water_flow"] = Field(description="Which set.")
-
-
-Source = Annotated[FileSource | DatasetSource, Field(discriminator="kind")]
 
 
 class Training(Section):
@@ -128,5 +82,5 @@ class Storage(Section):
     mlflow: str = Field("mlflow/mlflow.db", description="SQLite file, or the URL of an MLflow server or database.")
     artifacts: str = Field("mlflow/artifacts", description="MLflow's artifacts, where no server decides it.")
     options: dict[str, str] = Field(
-        default_factory=dict, description="Object store options (keys, endpoint); secrets as ${NAME}."
+        default_factory=dict, repr=False, description="Object store options (keys, endpoint); secrets as ${NAME}."
     )

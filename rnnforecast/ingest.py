@@ -1,142 +1,96 @@
 """From the sources into the table of observations: nothing twice, nothing lost, every refusal named.
 
-One ingest is one commit: all sources are read and checked first, the refused rows go to the quarantine, and
-then the good rows and the cursors of all sources are stored together. A kill at any point leaves either the
-table from before or the one from after, and the next ingest ends with the same.
+What was read is stored in one commit with the cursors of all sources, a few million readings at a time: refused
+rows go to the quarantine first, then the good rows and the cursors together. A kill at any point leaves either
+the table from before or the one from after, and the next ingest ends with the same.
 """
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from typing import Any
-
-import polars as pl
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, Final
 
 from rnnforecast import table
-from rnnforecast.columns import KEY, SERIES_ID, TIMESTAMP
 from rnnforecast.config import Pipeline
-from rnnforecast.sources import Batch, Cursor, open_source
-from rnnforecast.sources.base import REJECTED
+from rnnforecast.ingest_record import IngestReport as IngestReport
+from rnnforecast.ingest_record import history as history
+from rnnforecast.ingest_record import recompute as recompute
+from rnnforecast.ingest_record import settle
+from rnnforecast.ingest_rows import CURSORS, IngestError, Overtaken, store
+from rnnforecast.sources import Batch, Cursor, Source, open_source
+from rnnforecast.sources.base import Until
 
-CURSORS = "cursors"
-QUARANTINE_KEY = ("id",)
+__all__ = ["IngestError", "IngestReport", "history", "ingest", "recompute", "take"]
 
-
-class IngestError(ValueError):
-    """The sources do not go together; the message says which and why."""
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What an ingest did, in readings: read == inserted + updated + unchanged + duplicates + quarantined.
-
-    version: the table's after it (None: no table yet); watermark: the newest timestamp that has a reading;
-    conflicts: how many of the duplicates had other values than the row that was kept, `conflict` names one;
-    reasons: refused readings by reason; sources: readings by source.
-    """
-
-    read: int = 0
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    version: int | None = None
-    watermark: datetime | int | None = None
-    conflicts: int = 0
-    conflict: str | None = None
-    reasons: dict[str, int] = field(default_factory=dict)
-    sources: dict[str, int] = field(default_factory=dict)
-
-    def as_row(self) -> dict[str, Any]:
-        """The report as one row of a table, JSON-able."""
-        row = asdict(self)
-        if isinstance(self.watermark, datetime):
-            row["watermark"] = self.watermark.isoformat()
-        return row
+ROWS_PER_COMMIT: Final = 2_000_000
+ROUNDS: Final = 20  # how often an ingest begins again because another one of the same pipeline was at work
 
 
-def ingest(pipeline: Pipeline, *, until: datetime | int | None = None) -> IngestReport:
+def ingest(pipeline: Pipeline, *, until: Until = None) -> IngestReport:
     """Bring the pipeline's table up to date with its sources; `until` leaves later rows for another time.
 
+    Two ingests of one pipeline at once both succeed: the one that comes second goes on from the other's cursors.
     Raises SourceError for a source that is not as described, TableError for a table that cannot be written,
     IngestError where sources disagree on what a timestamp is.
     """
-    path, options = pipeline.table("observations"), pipeline.storage.options
-    for name in ("quarantine", "observations"):
+    for name in ("quarantine", "observations", "ingests"):
         table.check_writable(pipeline.table(name))
-    cursors: dict[str, Cursor] = dict(table.metadata(path, options).get(CURSORS, {}))
-    batches: list[Batch] = []
-    counts: dict[str, int] = {}
-    for source in pipeline.sources:
-        reader = open_source(pipeline, source)
-        new = list(reader.read(cursors.get(reader.key), until=until))
-        if new:
-            cursors[reader.key] = new[-1].cursor
-        counts[reader.label] = counts.get(reader.label, 0) + sum(len(b.frame) + len(b.rejected) for b in new)
-        batches += new
-    rejected = pl.concat([pl.DataFrame(schema=REJECTED), *(batch.rejected for batch in batches)])
-    frame = _together(batches)
-    kept, conflicts, example = _last_of_each(frame)
-    table.append_new(pipeline.table("quarantine"), _quarantine(rejected), key=QUARANTINE_KEY, options=options)
-    done = table.upsert(path, kept, key=KEY, metadata={CURSORS: cursors}, options=options)
-    return IngestReport(
-        read=sum(counts.values()),
-        inserted=done.inserted,
-        updated=done.updated,
-        unchanged=done.unchanged,
-        duplicates=len(frame) - len(kept),
-        quarantined=len(rejected),
-        version=done.version,
-        watermark=table.latest(path, options),
-        conflicts=conflicts,
-        conflict=example,
-        reasons=_by_reason(rejected["reason"]),
-        sources=counts,
-    )
+    settle(pipeline)
+    done = IngestReport()
+    for left in reversed(range(ROUNDS)):
+        try:
+            for report in _rounds(pipeline, until):
+                done = done.plus(report)
+            break
+        except Overtaken:
+            if not left:
+                raise
+    settle(pipeline)
+    path, options = pipeline.table("observations"), pipeline.storage.options
+    return done.plus(IngestReport(version=table.version(path, options), watermark=table.latest(path, options)))
 
 
-def _together(batches: Iterable[Batch]) -> pl.DataFrame:
-    """The rows of all batches in the order of reading."""
-    frames = [batch.frame for batch in batches if not batch.frame.is_empty()]
-    if len({frame.schema[TIMESTAMP] for frame in frames}) > 1:
-        raise IngestError(
-            "sources: some have integer steps as timestamps, others times; make two pipelines of them, "
-            "or set `timestamp_format:` so that all are read alike"
-        )
-    return pl.concat(frames) if frames else pl.DataFrame(schema={SERIES_ID: pl.String(), TIMESTAMP: pl.Int64()})
+def take(
+    pipeline: Pipeline, batches: Sequence[Batch], *, labels: Sequence[str] = (), checked: bool = True
+) -> IngestReport:
+    """Store batches that come from no cursor, such as a replay's, as an ingest would.
+
+    `labels`: the source of each batch; `checked`: the checks and the lateness of the pipeline file hold.
+    Raises TableError and IngestError.
+    """
+    names = list(labels) or [batch.name for batch in batches]
+    report = store(pipeline, list(zip(names, batches, strict=True)), checked=checked)
+    settle(pipeline)
+    return report
 
 
-def _last_of_each(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, str | None]:
-    """One row per key, the last one read; also how many others had different values, and an example of one."""
-    kept = frame.unique(KEY, keep="last", maintain_order=True)
-    if len(kept) == len(frame):
-        return kept, 0, None
-    different = frame.filter(frame.select(KEY).is_duplicated()).unique(maintain_order=True)
-    first = different.filter(different.select(KEY).is_duplicated())
-    if first.is_empty():
-        return kept, 0, None
-    series, stamp = first.select(KEY).row(0)
-    conflicts = len(first) - first.select(KEY).n_unique()
-    shown = stamp.isoformat() if isinstance(stamp, datetime) else stamp
-    return kept, conflicts, f"series '{series}' at {shown} came with different values; the last one read was kept"
+def _rounds(pipeline: Pipeline, until: Until) -> Iterator[IngestReport]:
+    """Read the sources in turn from their cursors, and store what was read whenever it is much, and at the end."""
+    before = _cursors(pipeline)
+    cursors = dict(before)
+    waiting: list[tuple[str, Batch]] = []
+    with ExitStack() as stack:
+        readers: list[Source] = []
+        for source in pipeline.sources:
+            reader = open_source(pipeline, source)
+            stack.callback(reader.close)
+            readers.append(reader)
+            for batch in reader.read(cursors.get(reader.key), until=until):
+                waiting.append((reader.label, batch))
+                cursors[reader.key] = batch.cursor
+                if batch.flush or sum(len(each.frame) for _, each in waiting) >= ROWS_PER_COMMIT:
+                    yield store(pipeline, waiting, cursors=cursors, before=before)
+                    waiting, before = [], dict(cursors)
+                    _tell(readers)
+        if waiting:
+            yield store(pipeline, waiting, cursors=cursors, before=before)
+            _tell(readers)
 
 
-def _quarantine(rejected: pl.DataFrame) -> pl.DataFrame:
-    """Refused rows with an id that is the same whenever the same row is refused again."""
-    names = ("source", "file", "row", "column", "content")
-    ids = [
-        hashlib.sha256("\0".join(str(row[name]) for name in names).encode()).hexdigest()[:32]
-        for row in rejected.iter_rows(named=True)
-    ]
-    now = pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
-    frame = rejected.with_columns(pl.Series("id", ids, dtype=pl.String), now.alias("seen_at"))
-    return frame.unique(QUARANTINE_KEY, keep="first", maintain_order=True)
+def _tell(readers: Sequence[Source]) -> None:
+    for reader in readers:
+        reader.stored()
 
 
-def _by_reason(reasons: pl.Series) -> dict[str, int]:
-    """How many readings were refused for each reason, what it says of the single cell left out."""
-    kinds = Counter(reason.split(":")[0] if "'" not in reason else "not a number" for reason in reasons)
-    return dict(kinds.most_common())
+def _cursors(pipeline: Pipeline) -> dict[str, Cursor]:
+    found: dict[str, Any] = table.metadata(pipeline.table("observations"), pipeline.storage.options)
+    return dict(found.get(CURSORS, {}))

@@ -30,6 +30,7 @@ from rnnforecast.columns import (
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedModel
 from rnnforecast.forecast import ForecastError, forecast
+from rnnforecast.ingest import recompute
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
@@ -75,7 +76,9 @@ def issue(pipeline: Pipeline, forecasts: pl.DataFrame, *, model: str, table_vers
     )
     before = issued(pipeline, model=model)
     if before is not None:
-        rows = _changed(rows, before)
+        # What stands on rows that were changed since is written anew, be it the same.
+        old = _stale(before, recompute(pipeline, before.schema[CUTOFF]))
+        rows = _changed(rows, before.join(old, on=(MODEL, SERIES_ID, CUTOFF, TABLE_VERSION), how="anti"))
     return table.append_new(path, rows, key=(*ISSUED, TABLE_VERSION), options=options)
 
 
@@ -88,6 +91,24 @@ def issued(pipeline: Pipeline, *, model: str | None = None) -> pl.DataFrame | No
     if model is not None:
         rows = rows.filter(pl.col(MODEL) == model)
     return rows.collect().sort(TABLE_VERSION).unique(ISSUED, keep="last", maintain_order=True).sort(*ISSUED)
+
+
+def stale(pipeline: Pipeline) -> pl.DataFrame | None:
+    """Forecasts that stand and were made on rows that late ones or revisions have changed since.
+
+    Columns: model, series_id, cutoff, table_version, since (the first row that changed), version (the table's with
+    it). None before the first forecast.
+    """
+    rows = issued(pipeline)
+    return None if rows is None else _stale(rows, recompute(pipeline, rows.schema[CUTOFF]))
+
+
+def _stale(rows: pl.DataFrame, marks: pl.DataFrame) -> pl.DataFrame:
+    made = rows.select(MODEL, SERIES_ID, CUTOFF, TABLE_VERSION).unique()
+    both = made.join(marks, on=SERIES_ID, how="inner")
+    both = both.filter((pl.col("version") > pl.col(TABLE_VERSION)) & (pl.col("since") <= pl.col(CUTOFF)))
+    key = (MODEL, SERIES_ID, CUTOFF, TABLE_VERSION)
+    return both.group_by(key).agg(pl.col("since").min(), pl.col("version").max()).sort(key)
 
 
 def scored(pipeline: Pipeline, observations: pl.DataFrame) -> pl.DataFrame | None:

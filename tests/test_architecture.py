@@ -14,11 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # `report.py` with `report_figures.py`) may import each other. A new file gets its floor here.
 FLOORS = (
     ("__init__",),
-    ("columns", "frequency", "allocator"),
+    ("columns", "frequency", "allocator", "secrets"),
     ("config",),
     ("frame", "metrics"),
     ("table", "sources"),
-    ("ingest", "guess"),
+    ("quality",),
+    ("ingest", "guess", "upkeep"),
     ("panel",),
     ("windows", "seasons"),
     ("task",),
@@ -61,6 +62,15 @@ DOORS = {
     "typer": {"cli"},
     "utilsforecast": {"metrics"},
     "yaml": {"config", "guess"},
+    # The clients of the sources.
+    "adbc_driver_manager": {"sources"},
+    "adbc_driver_postgresql": {"sources"},
+    "adbc_driver_sqlite": {"sources"},
+    "confluent_kafka": {"sources"},
+    "fastavro": {"sources"},
+    "httpx": {"sources"},
+    "obstore": {"sources"},
+    "paho": {"sources"},
     # The packaged data sets.
     "arch": {"sources"},
     "river": {"sources"},

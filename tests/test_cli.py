@@ -121,7 +121,7 @@ def test_a_wrong_option_and_a_wrong_table_are_told(tmp_path, capsys):
     assert cli.main(["run", str(file), "--nope"]) == 2
     assert "--nope" in capsys.readouterr().err
     assert cli.main(["table", str(file), "nothing"]) == 1
-    assert "expected observations, quarantine or forecasts; found 'nothing'" in capsys.readouterr().err
+    assert "expected one of observations, quarantine, forecasts, ingests, stale; found 'nothing'" in capsys.readouterr().err
     assert cli.main(["ingest", str(file), "--until", "soon"]) == 1
     assert "--until soon: expected an ISO time" in capsys.readouterr().err
 

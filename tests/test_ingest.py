@@ -1,11 +1,6 @@
 """Ingest: every reading accounted for, nothing twice, and a kill at any moment changes nothing."""
 
 import json
-import random
-import shutil
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -219,72 +214,21 @@ def quarantined(built):
     return 0 if table.version(path) is None else len(table.read(path))
 
 
-KILLED = """
-import sys
-from rnnforecast.config import load
-from rnnforecast.ingest import ingest
-built = load(sys.argv[1])
-print("ready", flush=True)
-ingest(built)
-print("done", flush=True)
-"""
-
-
-def test_a_kill_at_any_moment_leaves_the_table_of_a_run_without_it(tmp_path):
-    rows = [f"{step},s{step % 3},{step if step % 50 else 'bad'}" for step in range(30_000)]
-    sources = [{"kind": "file", "path": "*.csv", "columns": COLUMNS}]
-    text = yaml.safe_dump({"name": "p", "horizon": 1, "sources": sources})
-    clean = tmp_path / "clean"
-    clean.mkdir()
-    (clean / "p.yaml").write_text(text)
-    write(clean, "a.csv", *rows)
-    started = time.monotonic()
-    ingest(pipeline(clean))
-    lasted = time.monotonic() - started
-    expected = (table.digest(observations(pipeline(clean))), quarantined(pipeline(clean)))
-    assert expected[1] == 600
-    generator, stages = random.Random(7), set()
-    folder = tmp_path / "killed"
-    for moment in range(6):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        (folder / "p.yaml").write_text(text)
-        write(folder, "a.csv", *rows)
-        # From before the first write to after the last one; the margin is for a slower second process.
-        wait = lasted * 1.5 * (moment + generator.random()) / 6
-        stages.add(kill_after(wait, folder))
-        ingest(pipeline(folder))
-        assert (table.digest(observations(pipeline(folder))), quarantined(pipeline(folder))) == expected
-        assert ingest(pipeline(folder)).read == 0
-    assert "nothing written" in stages or "quarantine written" in stages, "no kill came before the end"
-
-
-def kill_after(wait, folder):
-    """Start an ingest, kill it `wait` seconds after it began; says how far it came."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder / "p.yaml")], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(wait)
-    process.kill()
-    process.wait()
-    built = pipeline(folder)
-    if table.version(built.table("observations")) is not None:
-        return "all written"
-    return "nothing written" if table.version(built.table("quarantine")) is None else "quarantine written"
-
-
 @pytest.mark.parametrize("stage", ["quarantine", "observations"])
 def test_a_failure_right_before_a_commit_loses_nothing(tmp_path, monkeypatch, stage):
     """The two moments that the kills may miss: before the quarantine, and between it and the rows."""
     write(tmp_path, "a.csv", "1,x,1", "2,x,bad")
     built = pipeline(tmp_path)
 
-    def fail(*arguments, **keys):
-        raise KeyboardInterrupt
+    apply = table.Snapshot.apply
+
+    def fail(snapshot, *arguments, **keys):
+        if snapshot.path == built.table(stage):
+            raise KeyboardInterrupt
+        return apply(snapshot, *arguments, **keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(table, {"quarantine": "append_new", "observations": "upsert"}[stage], fail)
+        patch.setattr(table.Snapshot, "apply", fail)
         with pytest.raises(KeyboardInterrupt):
             ingest(built)
     assert table.version(built.table("observations")) is None

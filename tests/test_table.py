@@ -55,9 +55,18 @@ def test_a_reading_may_become_missing_and_come_back(path):
 def test_repeating_an_upsert_makes_no_version(path):
     frame = rows(1.0, None, 3.0)
     table.upsert(path, frame, key=KEY, metadata={"cursors": {"a": 1}})
-    again = table.upsert(path, frame.reverse(), key=KEY, metadata={"cursors": {"a": 2}})
+    again = table.upsert(path, frame.reverse(), key=KEY, metadata={"cursors": {"a": 1}})
     assert again == Upsert(0, 0, 3, 0)
-    assert table.metadata(path) == {"cursors": {"a": 1}}
+
+
+def test_metadata_that_is_new_is_kept_though_no_row_changes(path):
+    frame = rows(1.0, None, 3.0)
+    table.upsert(path, frame, key=KEY, metadata={"cursors": {"a": 1}})
+    digest = table.digest(table.read(path))
+    assert table.upsert(path, frame, key=KEY, metadata={"cursors": {"a": 2}}) == Upsert(0, 0, 3, 1)
+    assert table.upsert(path, frame.head(0), key=KEY, metadata={"cursors": {"a": 3}}) == Upsert(0, 0, 0, 2)
+    assert table.metadata(path) == {"cursors": {"a": 3}}
+    assert table.digest(table.read(path)) == digest
 
 
 def test_metadata_is_that_of_the_newest_commit_that_has_any(path):
@@ -76,8 +85,9 @@ def test_an_empty_frame_makes_no_table(path):
 
 def test_a_new_column_is_added_and_an_absent_one_is_left_alone(path):
     table.upsert(path, rows(1.0, 2.0), key=KEY)
-    assert table.upsert(path, rows(1.0, 2.0, rain=[0.5, None]), key=KEY) == Upsert(0, 1, 1, 1)
-    assert table.upsert(path, rows(1.0, 9.0), key=KEY) == Upsert(0, 1, 1, 2)
+    # The column comes in a commit of its own, empty, before that of the rows.
+    assert table.upsert(path, rows(1.0, 2.0, rain=[0.5, None]), key=KEY) == Upsert(0, 1, 1, 2)
+    assert table.upsert(path, rows(1.0, 9.0), key=KEY) == Upsert(0, 1, 1, 3)
     assert table.read(path)["rain"].to_list() == [0.5, None]
     assert table.read(path)["target"].to_list() == [1.0, 9.0]
 

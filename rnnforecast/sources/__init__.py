@@ -1,15 +1,36 @@
 """Where rows come from: one file per kind of source, each obeying `Source`."""
 
-from rnnforecast.config import DatasetSource, FileSource, Pipeline
-from rnnforecast.sources.base import Batch, Cursor, Source, SourceError
-from rnnforecast.sources.dataset import DatasetReader
-from rnnforecast.sources.file import FileReader
+from importlib import import_module
+from typing import Any, Final, cast
 
-__all__ = ["Batch", "Cursor", "Source", "SourceError", "open_source"]
+from rnnforecast.config import Pipeline
+from rnnforecast.sources.base import Batch, Change, Cursor, Source, SourceError
+
+__all__ = ["Batch", "Change", "Cursor", "Source", "SourceError", "open_source"]
+
+# Kind to reader; those whose client library is an extra of the package, with its name.
+READERS: Final = {
+    "file": "FileReader",
+    "sql": "SqlReader",
+    "http": "HttpReader",
+    "kafka": "KafkaReader",
+    "mqtt": "MqttReader",
+    "dataset": "DatasetReader",
+}
 
 
-def open_source(pipeline: Pipeline, source: FileSource | DatasetSource) -> Source:
-    """The reader of one of the pipeline's sources; nothing is read yet."""
-    if isinstance(source, FileSource):
-        return FileReader(pipeline, source)
-    return DatasetReader(pipeline, source)
+def open_source(pipeline: Pipeline, source: Any) -> Source:
+    """The reader of one of the pipeline's sources; nothing is read yet.
+
+    Raises SourceError where the kind's client library is not installed.
+    """
+    try:
+        reader = getattr(import_module(f"rnnforecast.sources.{source.kind}"), READERS[source.kind])
+    except ImportError as error:
+        if (error.name or "").startswith("rnnforecast"):
+            raise
+        raise SourceError(
+            f"source {source.kind}: needs a package that is not installed ({error.name}); "
+            f"pip install 'rnnforecast[{source.kind}]'"
+        ) from None
+    return cast(Source, reader(pipeline, source))

@@ -7,9 +7,10 @@ import polars as pl
 
 from rnnforecast.columns import TARGET
 from rnnforecast.config import NULL_VALUES
-from rnnforecast.sources.base import REJECTED, SourceError
-from rnnforecast.sources.formats import ROW, Rows
+from rnnforecast.sources.base import REJECTED, ROW, SourceError
+from rnnforecast.sources.changes import action
 from rnnforecast.sources.layout import FROM, Mapping
+from rnnforecast.sources.rows import Rows
 
 STAMP = "#stamp"
 REASONS = {ROW: pl.Int64(), "column": pl.String(), "reason": pl.String()}
@@ -23,9 +24,13 @@ class Rejects:
 
     def drop(self, frame: pl.DataFrame, wrong: pl.Expr, *, column: pl.Expr, reason: pl.Expr) -> pl.DataFrame:
         """`frame` without the rows that are `wrong`, which are noted with `column` and `reason`."""
-        found = frame.select(ROW, column.alias("column"), reason.alias("reason"), wrong.fill_null(False).alias("wrong"))
-        self._parts.append(found.filter("wrong").drop("wrong").cast(REASONS))  # type: ignore[arg-type]
-        return frame.filter(~wrong.fill_null(False))
+        found = frame.select(wrong.fill_null(False).alias("wrong")).to_series()
+        if not found.any():  # reasons are worded for the wrong rows only: wording them costs more than all the rest
+            return frame
+        noted = frame.filter(found).rechunk()  # polars 2.1 fails at `format` where a chunk has no row
+        noted = noted.select(ROW, column.alias("column"), reason.alias("reason"))
+        self._parts.append(noted.cast(REASONS))  # type: ignore[arg-type]
+        return frame.filter(~found)
 
     def table(self, rows: Rows, *, label: str, name: str) -> pl.DataFrame:
         """What was noted, with the rows' content as JSON and the lines that are no rows; columns of `REJECTED`."""
@@ -44,12 +49,15 @@ class Rejects:
 def numbers(
     frame: pl.DataFrame, column: str, mapping: Mapping, rejects: Rejects, *, name: str, proven: bool
 ) -> pl.DataFrame:
-    """Make `column` Float64: null values become null, text and infinities are rejected.
+    """Make `column` Float64: null values become null, text (unless it is to be ignored) and infinities are rejected.
 
-    Raises SourceError where every cell of a column is text (unless `proven`), or its type has no numbers.
+    Raises SourceError where every cell of a column is text, or its type has no numbers (both unless `proven`).
     """
     dtype = frame[column].dtype
-    where = pl.col(FROM) if column == TARGET else pl.lit(column)
+    where = pl.col(FROM) if column == TARGET else pl.lit(mapping.outside(column))
+    if proven and not (dtype.is_numeric() or dtype.is_nested() or dtype == pl.String):
+        frame = frame.with_columns(pl.col(column).cast(pl.String))
+        dtype = frame[column].dtype
     if not (dtype.is_numeric() or dtype in (pl.String, pl.Null)):
         place = ", ".join(frame[FROM].unique().sort()) if column == TARGET else column
         raise SourceError(f"{name}: column '{place}': expected numbers; found {dtype}; map a numeric column")
@@ -68,6 +76,8 @@ def numbers(
     )
     if not proven:
         _refuse_text(frame, column, name)
+    if mapping.source.on_change:
+        frame = frame.with_columns(_refused_text(frame, column, mapping))
     shown = pl.format("'{}' is not a number", pl.col(column).cast(pl.String).str.slice(0, 60))
     frame = rejects.drop(frame, pl.col("#text"), column=where, reason=shown)
     infinite = pl.lit("infinite: a reading is a finite number")
@@ -85,6 +95,14 @@ def not_future(frame: pl.DataFrame, mapping: Mapping, rejects: Rejects) -> tuple
     reason = pl.format("dated after now: {}", pl.col(STAMP).dt.strftime("%Y-%m-%d %H:%M:%S UTC"))
     kept = rejects.drop(frame, future, column=pl.lit(mapping.times[0]), reason=reason)
     return kept, first.isoformat() if isinstance(first, datetime) else None
+
+
+def _refused_text(frame: pl.DataFrame, column: str, mapping: Mapping) -> pl.Expr:
+    """`#text` where text is refused; in columns whose change of type is to be ignored it is no reading."""
+    here = frame[FROM].unique() if column == TARGET else [mapping.outside(column)]
+    ignored = [each for each in here if action(mapping.source, "type", each) == "ignore"]
+    where = pl.col(FROM) if column == TARGET else pl.lit(mapping.outside(column))
+    return pl.col("#text") & ~where.is_in(ignored)
 
 
 def _refuse_text(frame: pl.DataFrame, column: str, name: str) -> None:

@@ -13,12 +13,12 @@ import polars as pl
 
 from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.config import DatasetSource, Pipeline
-from rnnforecast.sources.base import REJECTED, TIME, Batch, Cursor, SourceError, Until, identity
+from rnnforecast.sources.base import REJECTED, ROW, TIME, Batch, Cursor, Quiet, SourceError, Until, identity
 
 TRADING_DAYS = 252
 
 
-class DatasetReader:
+class DatasetReader(Quiet):
     """Yields a packaged data set in the order of time, from where the cursor stands up to `until`."""
 
     def __init__(self, pipeline: Pipeline, source: DatasetSource) -> None:
@@ -36,7 +36,7 @@ class DatasetReader:
             raise SourceError(
                 f"dataset {self.label}: until: expected a time; found {until!r}: the set has no integer steps"
             )
-        frame = load(self.label)
+        frame = load(self.label).with_row_index(ROW, offset=1).cast({ROW: pl.Int64})
         if cursor:
             frame = frame.filter(pl.col(TIMESTAMP) > pl.lit(cursor["timestamp"]).str.to_datetime(time_zone="UTC"))
         if until is not None:
@@ -47,7 +47,7 @@ class DatasetReader:
             return
         last = frame[TIMESTAMP].max()
         assert isinstance(last, datetime)
-        yield Batch(frame, pl.DataFrame(schema=REJECTED), {"timestamp": last.isoformat()})
+        yield Batch(frame, pl.DataFrame(schema=REJECTED), {"timestamp": last.isoformat()}, self.label)
 
 
 def load(name: str) -> pl.DataFrame:

@@ -1,157 +1,189 @@
-"""Files as a source: CSV, Parquet and JSON lines, plain paths or globs.
+"""Files as a source: CSV, Parquet, JSON lines or Arrow, on a disk or in an object store.
 
-The cursor remembers of every file its size, time of change, lines read and a digest of what was read, so that
+The cursor remembers of every file its size, time of change, how much of it was read and a digest of that, so that
 an unchanged file is not opened, a file that grew is read from where it ended, and any other is read again.
 """
 
-import glob
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Final
 
 import polars as pl
 
 from rnnforecast.columns import TIMESTAMP
 from rnnforecast.config import FileSource, Pipeline
-from rnnforecast.sources.base import REJECTED, Batch, Cursor, SourceError, Until, identity
-from rnnforecast.sources.formats import Rows, read_csv, read_jsonl, read_parquet, suffix_format
+from rnnforecast.sources import landing
+from rnnforecast.sources.base import REJECTED, Batch, Cursor, Quiet, SourceError, Until, empty_long, identity
+from rnnforecast.sources.formats import suffix_format
 from rnnforecast.sources.layout import Mapping
-from rnnforecast.sources.parse import Long, Memory, concat, to_long
+from rnnforecast.sources.opened import TYPED, How, Opened, opened
+from rnnforecast.sources.parse import Long, Memory, to_long
+from rnnforecast.sources.pieces import Entry, Piece
+from rnnforecast.sources.places import File, find
+from rnnforecast.sources.rows import BLOCK, MOST_ROWS, NothingYet
 
-Entry = dict[str, Any]  # what the cursor keeps of one file
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A file that is to be read: its bytes, and how many of them (and of its lines) were read before."""
-
-    data: bytes
-    stat: Entry
-    offset: int = 0
-    lines: int = 0
-    rewritten: bool = False
+GROWTH: Final = 4  # times as much is read together where the first rows leave a question open
 
 
-class FileReader:
-    """Reads the files of one source; one batch holds all that is new in them, in the order of their names."""
+@dataclass
+class Course:
+    """What one reading of all the files carries from file to file; at its start, what the cursor has."""
 
-    def __init__(self, pipeline: Pipeline, source: FileSource) -> None:
-        self._source = source
-        self._root = pipeline.root
+    entries: dict[str, Entry]
+    kind: str | None
+    proven: bool
+    profile: Cursor
+    steps: bool | None = None  # whether timestamps are integer steps, once a row has shown it
+
+    @classmethod
+    def of(cls, cursor: Cursor | None) -> "Course":
+        """A course that goes on from a cursor."""
+        kept = cursor or {}
+        return cls(dict(kept.get("files", {})), kept.get("kind"), bool(kept.get("proven")), kept.get("profile", {}))
+
+    def as_cursor(self) -> Cursor:
+        """To be stored, plain JSON."""
+        return {"files": dict(self.entries), "kind": self.kind, "proven": self.proven, "profile": self.profile}
+
+
+class FileReader(Quiet):
+    """Reads the files of one source in the order of their names: a batch for each, several for a large one."""
+
+    def __init__(self, pipeline: Pipeline, source: FileSource, *, block: int = BLOCK, rows: int = MOST_ROWS) -> None:
+        """block, rows: about how much makes a batch, in bytes of text or in rows of typed columns."""
+        self._source, self._pipeline = source, pipeline
+        self._block, self._rows = block, rows
         self._patterns = [source.path] if isinstance(source.path, str) else list(source.path)
-        self._resolved = [pipeline.resolve(pattern) for pattern in self._patterns]
         self.label = ", ".join(self._patterns)
         self._mapping = Mapping.of(pipeline, source, self.label)
-        decisive = [source.model_dump(), self._mapping.covariates, self._mapping.known, self._mapping.allow_future]
-        self.key = identity("file", self.label, [*decisive, self._mapping.default_series])
+        self.key = identity("file", self.label, [self._patterns, source.format, self._mapping.decisive])
 
     def read(self, cursor: Cursor | None, *, until: Until = None) -> Iterator[Batch]:
-        """Yield one batch of what is new, or nothing; with `until` files are read whole and the cursor stays.
+        """Yield what is new, or nothing; with `until` files are read whole and the cursor stays.
 
         Raises SourceError for files that are absent, empty or not as described.
         """
-        before = cursor or {}
-        entries: dict[str, Entry] = dict(before.get("files", {}))
-        kind, proven, again = before.get("kind"), bool(before.get("proven")), False
-        parts: list[Long] = []
-        found = self._files()
-        for name, path in found.items():
-            opened = self._open(path, name, None if again or until is not None else entries.get(name))
-            if opened is None:
-                continue
-            # A file rewritten in place must not overrule the files after it: they are read again, in turn.
-            again = again or opened.rewritten
-            entry = entries.get(name, {}) if opened.offset else {}
-            folds = frozenset((series, stamp) for series, stamp in entry.get("folds", ()))
-            memory = Memory(entry.get("kind"), folds, proven, resumed=bool(opened.offset))
-            rows = self._rows(opened, name)
-            part = self._long(rows, name, memory, kind)
-            parts.append(part)
-            kind, proven = part.memory.kind or kind, part.memory.proven
-            entries[name] = _entry(opened, rows, part)
-        if not parts:
-            return
-        frame = concat((part.frame for part in parts), self._mapping.covariates, label=self.label)
-        rejected = pl.concat([pl.DataFrame(schema=REJECTED), *(part.rejected for part in parts)])
-        entries = {name: entry for name, entry in entries.items() if name in found}
-        if until is not None:
-            yield Batch(_up_to(frame, until, self.label), rejected, before)
-            return
-        yield Batch(frame, rejected, {"files": entries, "kind": kind, "proven": proven})
+        files = find(self._pipeline, self._source, seen=bool(cursor))
+        course = Course.of(cursor)
+        course.entries = {file.name: course.entries[file.name] for file in files if file.name in course.entries}
+        course.entries = course.entries if until is None else {}
+        for number, file in enumerate(files, start=1):
+            for batch in self._file(file, course, after=files[number:]):
+                if until is None:
+                    yield batch
+                else:
+                    yield replace(batch, frame=_up_to(batch.frame, until, self.label), cursor=cursor or {})
 
-    def _files(self) -> dict[str, Path]:
-        """The files that the paths and globs name, each once: name from the project to path."""
-        files: dict[str, Path] = {}
-        for pattern, resolved in zip(self._patterns, self._resolved, strict=True):
-            if "://" in resolved:
-                raise SourceError(f"{pattern}: files are read from disk only; copy it here or mount the object store")
-            matches = [Path(resolved)] if Path(resolved).is_file() else _glob(resolved)
-            if not matches:
-                what = f"no such file ({resolved}); relative paths count from the project, {self._root}"
-                if Path(resolved).is_dir():
-                    what = f"it is a folder; name its files, such as '{pattern.rstrip('/')}/*.csv'"
-                raise SourceError(f"{pattern}: no file matches: {what}")
-            for path in matches:
-                files.setdefault(str(path.relative_to(self._root) if path.is_relative_to(self._root) else path), path)
-        return files
-
-    def _open(self, path: Path, name: str, entry: Entry | None) -> Opened | None:
-        """The file's bytes and where to go on in them; None where nothing is new."""
+    def _file(self, file: File, course: Course, *, after: list[File]) -> Iterator[Batch]:
+        """What is new in one file; or why there is nothing to be had from it, for now."""
+        kind = suffix_format(file.name) if self._source.format == "auto" else self._source.format
         try:
-            status = path.stat()
-            stat = {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+            entry, stat = course.entries.get(file.name), file.stat()
             due = entry is not None and entry.get("due") is not None and _passed(entry["due"])
-            if entry is not None and not due and all(entry[key] == value for key, value in stat.items()):
-                return None
-            data = path.read_bytes()
-        except OSError as error:
-            raise SourceError(f"{name}: cannot be read ({error.strerror}); check its permissions") from None
-        if entry is None or due:
-            return Opened(data, stat)
-        if entry["offset"] and _digest(data[: entry["offset"]]) == entry["digest"]:
-            return Opened(data, stat, entry["offset"], entry["lines"])
-        return Opened(data, stat, rewritten=True)
-
-    def _rows(self, opened: Opened, name: str) -> Rows:
-        format_ = suffix_format(name) if self._source.format == "auto" else self._source.format
-        if format_ == "parquet":
-            return read_parquet(opened.data, name=name)
-        where = {"offset": opened.offset, "lines": opened.lines}
-        if format_ == "jsonl":
-            return read_jsonl(opened.data, name=name, **where)
-        return read_csv(opened.data, name=name, separator=self._source.separator, **where)
-
-    def _long(self, rows: Rows, name: str, memory: Memory, kind: str | None) -> Long:
-        """Read one file; where its own times leave a question open, as the files of the source before it were."""
-        try:
-            return to_long(rows, self._mapping, name=name, memory=memory)
-        except SourceError:
-            if kind is None or memory.kind is not None:
+            known = entry is not None and all(entry.get(key) == value for key, value in stat.items())
+            if entry is not None and known and not due and entry.get("done", True):
+                return
+            how = How(kind, self._source.separator, self._wanted(), self._rows if kind in TYPED else self._block)
+            how = replace(how, tail=landing.wait(file, kind, self._source.settle))
+            stat = file.stat()
+            at = opened(file, stat, None if due else entry, how)
+            if at.rewritten or due:
+                # A file rewritten in place must not overrule the files after it: they are read again, in turn.
+                for other in after:
+                    course.entries.pop(other.name, None)
+            with at.stream:
+                yield from self._batches(at, file, stat, course)
+        except FileNotFoundError:
+            yield self._nothing(course, f"{file.name}: went away before it was read")
+        except NothingYet as error:
+            if not file.watched:
                 raise
-            return to_long(rows, self._mapping, name=name, memory=replace(memory, kind=kind))
+            yield self._nothing(course, f"passed over: {error}")
+        except SourceError as error:
+            if not landing.breaks_off(file, kind):
+                raise
+            yield self._nothing(course, f"left for the next ingest, it breaks off: {error}")
+
+    def _batches(self, at: Opened, file: File, stat: Entry, course: Course) -> Iterator[Batch]:
+        """The rest of an opened file, a batch for each of its pieces."""
+        entry = course.entries.get(file.name, {}) if at.resumed else {}
+        kept = Memory.of(entry, resumed=at.resumed)
+        memory = replace(kept, proven=course.proven, profile=course.profile)
+        due = entry.get("due")
+        if at.resumed:
+            course.entries[file.name] = {**entry, **stat}
+        while True:
+            found = self._next(at, file.name, memory, course)
+            if found is None:
+                yield self._nothing(course)
+                return
+            piece, part = found
+            at.pieces.advance()
+            self._check_steps(part.frame, course)
+            memory = replace(part.memory, resumed=True)
+            due = min(filter(None, (due, part.due)), default=None)
+            course.kind, course.proven = memory.kind or course.kind, memory.proven
+            course.profile = memory.profile
+            course.entries[file.name] = {**stat, **piece.entry, **_remembered(memory, due)}
+            notes = (f"{file.name}: its end is not finished yet, and left for the next ingest",)
+            left = piece.last and not piece.entry["done"]
+            if left and not landing.is_young(stat):
+                raise SourceError(f"{file.name}: breaks off before its end; check what wrote it, and write it again")
+            cursor = course.as_cursor()
+            yield Batch(part.frame, part.rejected, cursor, file.name, part.changes, notes if left else ())
+            if piece.last:
+                return
+
+    def _next(self, at: Opened, name: str, memory: Memory, course: Course) -> tuple[Piece, Long] | None:
+        """The next piece, a larger one where the file's first rows leave a question open that later ones may answer.
+
+        Where the file's own times leave one open to its end, they are read as the files of the source before it.
+        """
+        size, piece = at.pieces.size, None
+        while True:
+            try:
+                piece = at.pieces.piece(size)
+                return (piece, to_long(piece.rows, self._mapping, name=name, memory=memory)) if piece else None
+            except NothingYet:
+                raise
+            except SourceError:
+                if not memory.resumed and size < at.pieces.most and not (piece and piece.last):
+                    size = min(GROWTH * size, at.pieces.most)
+                    continue
+                if piece is None or course.kind is None or memory.kind is not None:
+                    raise
+                as_before = replace(memory, kind=course.kind)
+                return piece, to_long(piece.rows, self._mapping, name=name, memory=as_before)
+
+    def _wanted(self) -> tuple[str, ...]:
+        columns = self._source.columns
+        targets = [columns.target] if isinstance(columns.target, str) else columns.target
+        more = [name for name in (columns.series_id, columns.revision) if name]
+        return (*self._mapping.times, *targets, *more, *self._mapping.needed)
+
+    def _nothing(self, course: Course, *notes: str) -> Batch:
+        empty = empty_long(self._mapping.covariates)
+        return Batch(empty, pl.DataFrame(schema=REJECTED), course.as_cursor(), notes=notes)
+
+    def _check_steps(self, frame: pl.DataFrame, course: Course) -> None:
+        """Refuse sources of which some files count steps and others have times."""
+        if frame.is_empty():
+            return
+        steps = frame.schema[TIMESTAMP] == pl.Int64
+        if course.steps not in (None, steps):
+            raise SourceError(
+                f"{self.label}: timestamps: some files hold integer steps, others times; make two pipelines of them, "
+                f"or set `timestamp_format:` so that all are read alike"
+            )
+        course.steps = steps
 
 
-def _glob(pattern: str) -> list[Path]:
-    """The files that a pattern matches, sorted; it may be absolute, which Path.glob does not take."""
-    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    return [Path(match) for match in found if Path(match).is_file()]
-
-
-def _entry(opened: Opened, rows: Rows, part: Long) -> Entry:
-    entry = {**opened.stat, "offset": rows.offset, "lines": rows.lines, "digest": _digest(opened.data[: rows.offset])}
-    entry["kind"] = part.memory.kind
-    if part.memory.folds:
-        entry["folds"] = sorted(part.memory.folds)
-    if part.due:
-        entry["due"] = part.due
-    return entry
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+def _remembered(memory: Memory, due: str | None) -> Entry:
+    kept: Entry = {"kind": memory.kind}
+    if memory.folds:
+        kept["folds"] = sorted(memory.folds)
+    return kept | ({"due": due} if due else {})
 
 
 def _passed(due: str) -> bool:
@@ -160,6 +192,8 @@ def _passed(due: str) -> bool:
 
 def _up_to(frame: pl.DataFrame, until: datetime | int, label: str) -> pl.DataFrame:
     """The rows up to `until`, a naive one being UTC."""
+    if frame.is_empty():
+        return frame
     steps = frame.schema[TIMESTAMP] == pl.Int64
     if steps == isinstance(until, datetime):
         raise SourceError(f"{label}: until: expected {'an integer step' if steps else 'a time'}; found {until!r}")

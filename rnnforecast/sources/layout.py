@@ -6,14 +6,13 @@ the value), series_id, `TIME` (text or the file's own type), target, and the cov
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from rnnforecast.columns import KEY, SERIES_ID, TARGET
-from rnnforecast.config import FileSource, Pipeline
-from rnnforecast.sources.base import SourceError, nearest
-from rnnforecast.sources.formats import ROW
+from rnnforecast.config import Pipeline, RowSource
+from rnnforecast.sources.base import REVISION, ROW, SourceError, nearest
 from rnnforecast.sources.times import MONTH_NUMBERS
 
 FROM: Final = "#from"
@@ -23,19 +22,20 @@ PARTS: Final = ("year", "month", "day", "hour", "minute", "second")
 
 @dataclass(frozen=True)
 class Mapping:
-    """How a source's files are to be read, from the pipeline file."""
+    """How a source's rows are to be read, from the pipeline file."""
 
-    source: FileSource
+    source: RowSource
     label: str
     default_series: str
+    separator: str = ","  # of CSV
     covariates: tuple[str, ...] = ()
     known: bool = False  # some covariates are known ahead: rows of the future may come without a target
     allow_future: bool = False
 
     @classmethod
-    def of(cls, pipeline: Pipeline, source: FileSource, label: str) -> "Mapping":
+    def of(cls, pipeline: Pipeline, source: RowSource, label: str) -> "Mapping":
         """The mapping of one of the pipeline's sources; raises SourceError for covariates of reserved names."""
-        reserved = {*KEY, TARGET} & set(pipeline.covariates)
+        reserved = {*KEY, TARGET, REVISION} & set(pipeline.covariates)
         if reserved:
             name = sorted(reserved)[0]
             raise SourceError(
@@ -48,7 +48,17 @@ class Mapping:
             covariates=pipeline.covariates,
             known=bool(pipeline.known_covariates),
             allow_future=pipeline.allow_future,
+            separator=getattr(source, "separator", ","),
         )
+
+    @property
+    def decisive(self) -> list[Any]:
+        """All that decides how rows are read, JSON-able and without secrets: for the key of a source.
+
+        What to do about a change of columns is no part: a source that stopped goes on where it stood.
+        """
+        kept = self.source.model_dump(mode="json", include=set(RowSource.model_fields) - {"on_change"})
+        return [kept, self.separator, self.covariates, self.known, self.allow_future, self.default_series]
 
     @property
     def times(self) -> list[str]:
@@ -66,28 +76,38 @@ class Mapping:
     @property
     def needed(self) -> dict[str, str]:
         """Covariates: name in the file to name here."""
-        outside = {here: there for there, here in self.source.rename.items()}
-        return {outside.get(column, column): column for column in self.covariates}
+        return {self.outside(column): column for column in self.covariates}
+
+    def outside(self, covariate: str) -> str:
+        """The name that a covariate has in the file."""
+        return next((there for there, here in self.source.rename.items() if here == covariate), covariate)
+
+    def is_value(self, column: str) -> bool:
+        """Whether a column of the file holds values: a target or a covariate, no time, series or revision."""
+        columns = self.source.columns
+        return column not in (*self.times, columns.series_id, columns.revision)
 
 
-def arrange(frame: pl.DataFrame, mapping: Mapping, *, name: str, resumed: bool) -> pl.DataFrame:
-    """Put the rows of file `name` into the arrangement, in the file's order.
+def columns_used(mapping: Mapping, columns: list[str], name: str) -> list[str]:
+    """The columns that the description of the file names, each once; `columns` are those of file `name`."""
+    source = mapping.source.columns
+    optional = [column for column in (source.revision, source.series_id) if column]
+    return list(dict.fromkeys([*mapping.times, *optional, *_targets(mapping.source, columns, name), *mapping.needed]))
 
-    Raises SourceError for a column that is named and absent (unless `resumed`: earlier rows of the file had it).
-    """
+
+def arrange(frame: pl.DataFrame, mapping: Mapping, *, name: str) -> pl.DataFrame:
+    """Put the rows of file `name` into the arrangement, in the file's order; columns that are not there are null."""
     columns = [column for column in frame.columns if column != ROW]
     targets = _targets(mapping.source, columns, name)
-    series = mapping.source.columns.series_id
-    wanted = [*mapping.times, *([series] if series else []), *targets, *mapping.needed]
-    for column in wanted:
-        if column not in columns and not resumed:
-            raise SourceError(_absent(column, columns, mapping.source, name))
-    frame = frame.with_columns(pl.lit(None, pl.String).alias(column) for column in sorted(set(wanted) - set(columns)))
+    series, revision = mapping.source.columns.series_id, mapping.source.columns.revision
+    away = [column for column in columns_used(mapping, columns, name) if column not in columns]
+    frame = frame.with_columns(pl.lit(None, pl.String).alias(column) for column in away)
     time = _time(frame, mapping.times)
     table = frame.select(
         ROW,
         _series_id(series, mapping).alias(SERIES_ID),
         time.alias(TIME),
+        *([pl.col(revision).alias(REVISION)] if revision else []),
         *(pl.col(column).alias(f"#target {column}") for column in targets),
         *(pl.col(there).alias(here) for there, here in mapping.needed.items()),
     )
@@ -103,6 +123,7 @@ def _one_target(table: pl.DataFrame, column: str, number: int, mapping: Mapping)
         SERIES_ID,
         TIME,
         pl.col(f"#target {column}").alias(TARGET),
+        *([REVISION] if mapping.source.columns.revision else []),
         *mapping.covariates,
     )
     if mapping.source.layout == "year_month":
@@ -121,7 +142,7 @@ def _series_id(column: str | None, mapping: Mapping) -> pl.Expr:
     return pl.when(text != "").then(text)
 
 
-def _targets(source: FileSource, columns: list[str], name: str) -> list[str]:
+def _targets(source: RowSource, columns: list[str], name: str) -> list[str]:
     """The columns that hold values; those of the twelve months are found by their names."""
     target = source.columns.target
     targets = [target] if isinstance(target, str) else list(target)
@@ -158,10 +179,11 @@ def _time(frame: pl.DataFrame, names: list[str]) -> pl.Series:
     return text.select(whole.alias(TIME)).to_series()
 
 
-def _absent(column: str, columns: list[str], source: FileSource, name: str) -> str:
+def absent(column: str, columns: list[str], mapping: Mapping, name: str) -> str:
+    """What is said of a column that is named and is not among `columns`."""
     shown = ", ".join(repr(found) for found in columns[:12]) + (", ..." if len(columns) > 12 else "")
     if len(columns) == 1:
-        other = next((mark for mark in ";\t|," if mark in columns[0] and mark != source.separator), None)
+        other = next((mark for mark in ";\t|," if mark in columns[0] and mark != mapping.separator), None)
         if other:
             return f"{name}: row 1: no column '{column}'; found {shown}; set `separator: {json.dumps(other)}`"
     hint = nearest(column, columns) or "; name the right one under `columns:`"
