@@ -102,10 +102,16 @@ def check_output(output: str | None) -> None:
 
 
 def export(frame: pl.DataFrame, file: Path) -> None:
-    """Write a frame as Parquet or CSV, whole or not at all."""
+    """Write a frame as Parquet or CSV, whole or not at all; in CSV a text that begins like a formula gets a `'`."""
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        frame.write_csv(draft) if file.suffix == ".csv" else frame.write_parquet(draft)
+        frame.with_columns(_inert()).write_csv(draft) if file.suffix == ".csv" else frame.write_parquet(draft)
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _inert() -> pl.Expr:
+    """Text that no spreadsheet takes for a formula: series are named by whoever wrote the source."""
+    text = pl.selectors.string()
+    return pl.when(text.str.contains(r"^[=+\-@\t\r]")).then(pl.lit("'") + text).otherwise(text).name.keep()

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from rnnforecast import backtest, ledger, registry, report, table
+from rnnforecast import backtest, ledger, quarantine, registry, report, table
 from rnnforecast.columns import MODEL
 from rnnforecast.config import Pipeline
 from rnnforecast.flows import study
@@ -114,8 +114,4 @@ def _facts(pipeline: Pipeline, champion: Registered, last: dict[str, Any]) -> di
 
 def _quarantine(pipeline: Pipeline) -> dict[str, int]:
     """Refused rows by reason."""
-    path, options = pipeline.table("quarantine"), pipeline.storage.options
-    if table.version(path, options) is None:
-        return {}
-    counts = table.scan(path, options=options).group_by("reason").len().sort("len", descending=True).collect()
-    return {str(reason): int(count) for reason, count in counts.iter_rows()}
+    return dict(quarantine.summary(quarantine.held(pipeline)).select("reason", "rows").rows())

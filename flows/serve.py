@@ -15,11 +15,17 @@ from rnnforecast.config import Pipeline
 from rnnforecast.flows.forecast import forecast
 from rnnforecast.flows.ingest import ingest
 from rnnforecast.flows.retrain import retrain
+from rnnforecast.flows.upkeep import upkeep
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
-JOBS: dict[str, Flow[..., dict[str, object]]] = {"ingest": ingest, "retrain": retrain, "forecast": forecast}
+JOBS: dict[str, Flow[..., dict[str, object]]] = {
+    "ingest": ingest,
+    "retrain": retrain,
+    "forecast": forecast,
+    "upkeep": upkeep,
+}
 
 
 def deployments(file: str | Path, *, project: str | None = None) -> list["RunnerDeployment"]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rnnforecast import __version__, cli_search, cli_show, cli_values, config
+from rnnforecast import __version__, cli_quarantine, cli_search, cli_show, cli_upkeep, cli_values, config
 from rnnforecast.cli_options import ANYWHERE, AsOf, Force, Json, PipelineFile, Project, flows
 from rnnforecast.cli_show import as_json, say
 from rnnforecast.secrets import hidden
@@ -97,6 +97,8 @@ def retrain(
 
 
 app.command(rich_help_panel="A pipeline")(cli_search.search)
+app.command(rich_help_panel="A pipeline")(cli_upkeep.upkeep)
+app.add_typer(cli_quarantine.app, name="quarantine", rich_help_panel="A pipeline")
 
 
 @app.command(rich_help_panel="A pipeline")

@@ -105,7 +105,9 @@ class Pipeline(TaskSettings):
         for place, check in enumerate(self.checks):
             if check.column not in known:
                 hint = nearest(check.column, known) or f"; there are {', '.join(known)}"
-                raise ValueError(f"checks.{place}: column: expected target or a covariate; found {check.column!r}{hint}")
+                raise ValueError(
+                    f"checks.{place}: column: expected target or a covariate; found {check.column!r}{hint}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -64,8 +64,9 @@ class Schedules(Section):
     ingest: str | None = Field(None, description="Cron of the ingest job, such as '5 * * * *'.")
     retrain: str | None = Field(None, description="Cron of the retrain job.")
     forecast: str | None = Field(None, description="Cron of the forecast job.")
+    upkeep: str | None = Field(None, description="Cron of the upkeep job.")
 
-    @field_validator("ingest", "retrain", "forecast")
+    @field_validator("ingest", "retrain", "forecast", "upkeep")
     @classmethod
     def _five_fields(cls, value: str | None) -> str | None:
         if value is not None and len(value.split()) != 5:
@@ -77,6 +78,7 @@ class Storage(Section):
     """Where things live; relative paths count from the pipeline's project."""
 
     lake: str = Field("data/lake", description="Root of the Delta tables; an object store URL works too.")
+    keep_days: int = Field(30, ge=1, description="Upkeep keeps all versions of so many days, and those of models.")
     reports: str = Field("data/reports", description="Folder of the report pages.")
     checkpoints: str = Field("data/checkpoints", description="Folder of the training's checkpoints.")
     mlflow: str = Field("mlflow/mlflow.db", description="SQLite file, or the URL of an MLflow server or database.")

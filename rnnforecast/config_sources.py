@@ -60,6 +60,23 @@ class RowSource(Section):
     )
 
     @model_validator(mode="after")
+    def _an_interval(self) -> "RowSource":
+        if self.ending is None:
+            return self
+        found = ENDING.fullmatch(self.ending)
+        if found is None or int(found[1]) == 0:
+            raise ValueError(
+                f"ending: expected the length of an interval in s, m, h, d or w, such as 1h, 15m or 1d; "
+                f"found {self.ending!r}"
+            )
+        if self.timestamp_format == "integer":
+            raise ValueError(
+                f"ending: {self.ending} with timestamp_format: integer: steps that only count have no intervals; "
+                f"leave `ending:` out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _changes_and_what_can_be_done(self) -> "RowSource":
         for key in ("missing", "type", "unit"):
             if self.on_change.get(key) == "add":
@@ -79,7 +96,8 @@ class FileSource(RowSource):
 
     kind: Literal["file"] = "file"
     path: str | list[str] = Field(
-        description="Path, glob or URL (s3://bucket/*.csv), or several; relative ones count from the project."
+        description="Path, glob, folder that files drop into, or URL (s3://bucket/*.csv), or several; relative ones "
+        "count from the project."
     )
     format: Literal["auto", "csv", "parquet", "jsonl", "arrow"] = Field(
         "auto", description="Told from the suffix if auto."
@@ -105,7 +123,7 @@ class SqlSource(RowSource):
     lookback: str | int | float | None = Field(
         None, description="Read again so far before the watermark, for rows committed late: 10m, 1h, or a number."
     )
-    batch_rows: int = Field(500_000, ge=1, description="Rows read at a time.")
+    batch_rows: int = Field(500_000, ge=1, le=1_000_000, description="Rows read at a time.")
 
 
 class Paging(Section):
@@ -205,18 +223,31 @@ class KafkaSource(RowSource):
 
 
 class MqttSource(RowSource):
-    """Topics of an MQTT broker, QoS 1 in a persistent session; topics become series."""
+    """Topics of an MQTT broker, QoS 1 in a persistent session; topics become series.
+
+    Beside the fields of a message, `columns:` may name "#topic", a level of it ("#topic[1]" is the first, "#topic[-1]"
+    the last), "#time" (of arrival) and "#retained" (1 or 0).
+    """
 
     kind: Literal["mqtt"] = "mqtt"
     broker: str = Field(description="host:port.")
     topics: tuple[str, ...] = Field(min_length=1, description="Topic filters, such as plant/+/temperature.")
-    client_id: str | None = Field(None, description="Name of the session; absent: rnnforecast-PIPELINE.")
+    client_id: str | None = Field(
+        None, description="Name of the session; absent: rnnforecast-PIPELINE and a mark of the topics."
+    )
     username: SecretStr | None = Field(None, description="User.")
     password: SecretStr | None = Field(None, description="Password, as ${NAME}.")
     payload: Literal["json", "number"] = Field(
         "json", description="An object with columns, or a bare number whose time is that of its arrival."
     )
+    version: Literal["auto", "5", "3.1.1"] = Field(
+        "auto", description="Of MQTT; auto: 5, or else 3.1.1, in which most brokers send few messages at a time."
+    )
+    session_days: int = Field(30, ge=1, le=40_000, description="Days that the broker keeps messages for this source.")
+    tls: bool = Field(False, description="Encrypt, and check the broker's certificate.")
+    ca_file: str | None = Field(None, description="Certificates to trust; absent: the system's.")
     listen: float = Field(5.0, gt=0, description="Seconds without a message after which an ingest ends.")
+    lasts: float = Field(300.0, gt=0, description="Seconds after which an ingest ends though messages still come.")
     most: int = Field(100_000, ge=1, description="Messages of one ingest at most.")
     timeout: float = Field(30.0, gt=0, description="Seconds to wait for the broker.")
 

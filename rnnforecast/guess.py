@@ -15,12 +15,13 @@ from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.config import ConfigError, parse
 from rnnforecast.frame import FrameError, normalise
 from rnnforecast.frequency import Frequency, infer
-from rnnforecast.guess_columns import Found, GuessError, roles, separator
+from rnnforecast.guess_columns import Found, GuessError, roles
+from rnnforecast.guess_rows import ENOUGH, first_rows
+from rnnforecast.guess_zone import Clock, clock
+from rnnforecast.quality_sentinels import SENTINELS, stands_out
 from rnnforecast.sources import SourceError, open_source
-from rnnforecast.sources.formats import decode, read_csv, read_jsonl, read_parquet, suffix_format
 from rnnforecast.sources.times import MONTH_NUMBERS
 
-SENTINELS: Final = (-9.99, -99, -99.9, -99.99, -200, -999, -999.9, -999.99, -9999, 999.9, 9999, 99999)
 STEP_SEASONS: Final = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168)  # tried where steps are integers
 HORIZONS: Final = {"s": 60, "m": 60, "h": 24, "d": 7, "bd": 5, "w": 13, "mo": 12, "q": 4, "y": 4, "i": 12}
 
@@ -34,7 +35,7 @@ def guess(file: Path, *, name: str, project: Path | None = None) -> str:
     The file's path is written from `project` where it lies inside, else whole. Raises GuessError.
     """
     try:
-        rows, extra = _rows(file)
+        rows, extra = first_rows(file)
         found = roles(rows, file.name)
     except SourceError as error:
         raise GuessError(f"{error}; then try again, or write the pipeline file by hand") from None
@@ -48,66 +49,74 @@ def guess(file: Path, *, name: str, project: Path | None = None) -> str:
     sentinels = _sentinels(rows, found)
     if sentinels:
         source["null_values"] = sentinels
-    frame = _read(source, name, project or file.resolve().parent)
-    return _write(name, source, frame, found)
-
-
-def _rows(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The file's rows as they stand, and the keys of the source that say how to read them."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise GuessError(f"{file}: cannot be read ({error.strerror}); check the path") from None
-    kind = suffix_format(file.name)
-    if kind == "parquet":
-        return read_parquet(data, name=file.name).frame, {}
-    if kind == "jsonl":
-        return read_jsonl(data, name=file.name).frame, {}
-    mark = separator(decode(data, name=file.name).split("\n"), file.name)
-    extra = {} if mark == "," else {"separator": mark}
-    if file.suffix.lower() not in (".csv", ".txt", ".tsv", ".dat"):
-        extra["format"] = "csv"
-    return read_csv(data, name=file.name, separator=mark).frame, extra
+    project = project or file.resolve().parent
+    frame = _read(source, name, project)
+    step = _step(frame, file.name)
+    seen = clock(frame, step)
+    if seen and _read(source | {"timezone": seen.zone}, name, project)[TIMESTAMP].equals(frame[TIMESTAMP]):
+        seen = None  # the stamps carry their own zone
+    if seen:
+        source |= {"timezone": seen.zone} | ({"ending": str(step)} if seen.ending else {})
+        frame = _read(source, name, project)
+    frame = frame.unique([SERIES_ID, TIMESTAMP], keep="last", maintain_order=True)
+    return _write(source, frame, step, _told(source, found, seen), name=name)
 
 
 def _sentinels(rows: pl.DataFrame, found: Found) -> list[str]:
-    """Constants that stand for no reading: a usual one, repeated, and far from everything else."""
+    """Constants that stand for no reading: usual ones, repeated, far from all else in each column that has them."""
     targets = found.target if isinstance(found.target, list) else [found.target]
     if found.source.get("layout") == "year_month":
         targets = [column for column in rows.columns if column.lower() in MONTH_NUMBERS]
-    numbers = pl.concat([rows[column].cast(pl.Float64, strict=False).alias("v") for column in targets]).drop_nulls()
-    texts = []
-    for value in SENTINELS:
-        others = numbers.filter(~numbers.is_in(list(SENTINELS)))
-        if (numbers == value).sum() < 3 or others.is_empty():
-            continue
-        low, high = float(others.quantile(0.01) or 0), float(others.quantile(0.99) or 0)
-        reach = high - low
-        outside = value < low - reach / 2 or value > high + 3 * reach
-        if outside and not others.is_between(value - reach / 10, value + reach / 10).any():
-            texts.append(f"{value:g}")
-    return texts
+    numbers = [rows[column].cast(pl.Float64, strict=False).drop_nulls() for column in targets]
+    found_in = {value: [cells for cells in numbers if (cells == value).any()] for value in SENTINELS}
+    return [f"{value:g}" for value, cells in found_in.items() if cells and all(stands_out(value, c) for c in cells)]
 
 
 def _read(source: dict[str, Any], name: str, project: Path) -> pl.DataFrame:
-    """The long frame as an ingest would read it."""
-    text = yaml.safe_dump({"name": name, "horizon": 1, "sources": [source], "allow_future": True})
+    """The long frame as an ingest would read it, repeats included; the first rows of a very large file."""
+    looked = {**source, "settle": 0}  # a file is looked at as it is, unfinished or not
+    text = yaml.safe_dump({"name": name, "horizon": 1, "sources": [looked], "allow_future": True})
+    parts: list[pl.DataFrame] = []
     try:
         pipeline = parse(text, file=project.resolve() / "guess.yaml", project=project)
-        batch = next(iter(open_source(pipeline, pipeline.sources[0]).read(None)))
+        for batch in open_source(pipeline, pipeline.sources[0]).read(None):
+            parts.append(batch.frame.select(SERIES_ID, TIMESTAMP, TARGET))
+            if sum(map(len, parts)) >= ENOUGH:
+                break
     except (SourceError, ConfigError) as error:
         raise GuessError(f"{error} (guessed: {source['columns']}); write the pipeline file by hand") from None
-    return batch.frame.unique([SERIES_ID, TIMESTAMP], keep="last", maintain_order=True)
+    full = [part for part in parts if len(part)] or parts[:1]
+    return pl.concat(full)
 
 
-def _write(name: str, source: dict[str, Any], frame: pl.DataFrame, found: Found) -> str:
-    """The pipeline file, each guess with its reason."""
+def _step(frame: pl.DataFrame, name: str) -> Frequency:
     try:
-        step = infer(frame[TIMESTAMP], frame[SERIES_ID])
+        return infer(frame[TIMESTAMP], frame[SERIES_ID])
     except ValueError as error:
-        raise GuessError(
-            f"{source['path']}: {error}; found {len(frame)} readings; one series needs two at least"
-        ) from None
+        raise GuessError(f"{name}: {error}; found {len(frame)} readings; one series needs two at least") from None
+
+
+def _told(source: dict[str, Any], found: Found, seen: Clock | None) -> list[str]:
+    """Each guess about the source with its reason, as comments."""
+    lines = []
+    if isinstance(found.target, list):
+        lines.append("One series for each column under `target:`; take out those you do not need.")
+    if found.rest:
+        lines.append(f"Other numeric columns, for `past_covariates:` or `known_covariates:`: {', '.join(found.rest)}")
+    if "%" in source.get("timestamp_format", ""):
+        lines.append("timestamp_format: this order of day and month makes the times follow each other; check it.")
+    if seen:
+        others = f"; as well: {', '.join(seen.others)}" if seen.others else ""
+        lines.append(f"timezone: {seen.told}, as in this zone{others}; check it.")
+    if seen and seen.ending:
+        lines.append("ending: those hours fit stamps that say when their interval ended; check it.")
+    if "null_values" in source:
+        lines.append("null_values: repeated, and far from all other values, so they are taken to mean no reading.")
+    return [f"# {line}" for line in lines]
+
+
+def _write(source: dict[str, Any], frame: pl.DataFrame, step: Frequency, told: list[str], *, name: str) -> str:
+    """The pipeline file."""
     count, times = frame[SERIES_ID].n_unique(), frame[TIMESTAMP].sort()
     lengths = frame.group_by(SERIES_ID).len()["len"].to_list()
     season = _step_season(frame) if step.is_integer else step.season_lengths()[0]
@@ -116,16 +125,9 @@ def _write(name: str, source: dict[str, Any], frame: pl.DataFrame, found: Found)
         f"# {len(frame)} readings in {count} series, {times[0]} to {times[-1]}.",
         f"name: {name}",
         _block({"sources": [source]}).rstrip("\n"),
+        *told,
+        f"frequency: {step}",
     ]
-    if isinstance(found.target, list):
-        lines.append("# One series for each column under `target:`; take out those you do not need.")
-    if found.rest:
-        lines.append(f"# Other numeric columns, for `past_covariates:` or `known_covariates:`: {', '.join(found.rest)}")
-    if "%" in source.get("timestamp_format", ""):
-        lines.append("# timestamp_format: this order of day and month makes the times follow each other; check it.")
-    if "null_values" in source:
-        lines.append("# null_values: repeated, and far from all other values, so they are taken to mean no reading.")
-    lines.append(f"frequency: {step}")
     if _needs_resampling(frame, step):
         lines.append("resample: mean  # readings do not stand on a regular grid: the mean of each step is taken")
     tried = ", ".join(str(length) for length in step.season_lengths())

@@ -1,6 +1,5 @@
 """What the columns of a file are for, told by what they hold and, where that leaves a choice, by their names."""
 
-import csv
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,15 +7,14 @@ import polars as pl
 
 from rnnforecast.columns import TARGET
 from rnnforecast.config import NULL_VALUES
-from rnnforecast.sources import SourceError
-from rnnforecast.sources.formats import ROW
+from rnnforecast.sources.base import ROW, SourceError
 from rnnforecast.sources.layout import PARTS
 from rnnforecast.sources.times import DAY_FIRST, EPOCHS, INTEGER, MONTH_FIRST, MONTH_NUMBERS, TEXT, read_stamps
 
-SEPARATORS: Final = (",", ";", "\t", "|")
 TIME_NAMES: Final = "timestamp datetime date time ds day month period t step index time_idx timestep".split()  # noqa: SIM905
 TARGET_NAMES: Final = "target y value price close load demand".split()  # noqa: SIM905
 SERIES_NAMES: Final = "series_id unique_id item_id series symbol ticker station sensor id name".split()  # noqa: SIM905
+VAGUE_NAMES: Final = ("id", "name")  # of series, or of anything else
 MOSTLY: Final = 0.95
 
 
@@ -47,7 +45,7 @@ def roles(rows: pl.DataFrame, name: str) -> Found:
     used = [timestamp] if isinstance(timestamp, str) else timestamp
     series = _series(rows, [column for column in columns if column not in used and column not in numeric], used)
     series = series or next(
-        (lowered[n] for n in SERIES_NAMES if n in lowered and _tells_apart(rows, lowered[n], used)), None
+        (lowered[n] for n in SERIES_NAMES if n in lowered and _names_series(rows, lowered[n], used)), None
     )
     values = [column for column in numeric if column not in used and column != series]
     values = [column for column in values if not _is_counter(rows[column])] or values
@@ -137,6 +135,15 @@ def _tells_apart(rows: pl.DataFrame, column: str, times: list[str]) -> bool:
     return alone < MOSTLY * len(rows) <= together and rows[column].n_unique() <= len(rows) / 2
 
 
+def _names_series(rows: pl.DataFrame, column: str, times: list[str]) -> bool:
+    """Whether a column whose name says so holds the series: the same in every row, or a few that take turns."""
+    if column in times or rows[column].null_count() or rows[column].dtype.is_float():
+        return False
+    count = rows[column].n_unique()
+    few = column.lower() not in VAGUE_NAMES and count <= len(rows) / 2
+    return count == 1 or few or _tells_apart(rows, column, times)
+
+
 def _is_numeric(cells: pl.Series) -> bool:
     if cells.dtype.is_numeric():
         return True
@@ -155,24 +162,3 @@ def _is_counter(cells: pl.Series) -> bool:
     """Whether a column only numbers the rows."""
     numbers = cells.cast(pl.Float64, strict=False)
     return len(cells) > 2 and bool((numbers.diff().drop_nulls() == 1).all()) and numbers.null_count() == 0
-
-
-def separator(lines: list[str], name: str) -> str:
-    """The separator that most of the first lines agree on."""
-    head = [line for line in lines[:200] if line.strip()]
-    best, score = ",", 0.0
-    for mark in SEPARATORS:
-        try:
-            widths = [len(record) for record in csv.reader(head, delimiter=mark)]
-        except csv.Error as error:
-            raise GuessError(f"{name}: not a table ({error}); save it with usual line ends") from None
-        common = max(set(widths), key=widths.count)
-        share = widths.count(common) / len(widths)
-        if common > 1 and share > score:
-            best, score = mark, share
-    if score < MOSTLY:
-        raise GuessError(
-            f"{name}: not a table: the first lines do not fall into columns by comma, semicolon, tab or bar (row 1: "
-            f"{head[0][:60]!r}); give it columns for time and value, or write the pipeline file by hand"
-        )
-    return best

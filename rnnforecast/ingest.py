@@ -50,15 +50,21 @@ def ingest(pipeline: Pipeline, *, until: Until = None) -> IngestReport:
 
 
 def take(
-    pipeline: Pipeline, batches: Sequence[Batch], *, labels: Sequence[str] = (), checked: bool = True
+    pipeline: Pipeline,
+    batches: Sequence[Batch],
+    *,
+    labels: Sequence[str] = (),
+    checked: bool = True,
+    again: bool = False,
 ) -> IngestReport:
     """Store batches that come from no cursor, such as a replay's, as an ingest would.
 
-    `labels`: the source of each batch; `checked`: the checks and the lateness of the pipeline file hold.
+    `labels`: the source of each batch; `checked`: the checks and the lateness of the pipeline file hold; `again`: what
+    stands in the quarantine is judged anew.
     Raises TableError and IngestError.
     """
     names = list(labels) or [batch.name for batch in batches]
-    report = store(pipeline, list(zip(names, batches, strict=True)), checked=checked)
+    report = store(pipeline, list(zip(names, batches, strict=True)), checked=checked, again=again)
     settle(pipeline)
     return report
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from rnnforecast import table
-from rnnforecast.columns import KEY, SERIES_ID
+from rnnforecast.columns import KEY, SERIES_ID, TARGET
 from rnnforecast.config import Pipeline
 from rnnforecast.ingest_record import plain
 from rnnforecast.sources.base import REVISION, ROW
@@ -25,10 +25,12 @@ class Known:
     quarantined: int = 0
 
 
-def without_known(frame: pl.DataFrame, snapshot: Snapshot, pipeline: Pipeline) -> tuple[Known, pl.DataFrame]:
-    """`frame` without the readings that say nothing new, and how many they were."""
+def without_known(
+    frame: pl.DataFrame, snapshot: Snapshot, pipeline: Pipeline, *, held: bool = True
+) -> tuple[Known, pl.DataFrame]:
+    """`frame` without the readings that say nothing new (`held`: those in quarantine too), and how many they were."""
     fresh = _not_in_table(frame, snapshot)
-    left = _not_in_quarantine(fresh, pipeline)
+    left = _not_in_quarantine(fresh, pipeline) if held else fresh
     return Known(len(frame) - len(fresh), len(fresh) - len(left)), left
 
 
@@ -36,7 +38,11 @@ def contents(frame: pl.DataFrame) -> list[str]:
     """Every reading as the quarantine keeps it: its long form in JSON."""
     kept = frame.drop(name for name in PLACES if name in frame.columns)
     kept = kept.select(*KEY, *sorted(name for name in kept.columns if name not in KEY))
-    return [json.dumps({name: _plain(value) for name, value in row.items()}) for row in kept.iter_rows(named=True)]
+    # Columns that are empty may only be there for another source's sake, which reads in the same commit.
+    return [
+        json.dumps({name: _plain(value) for name, value in row.items() if value is not None or name == TARGET})
+        for row in kept.iter_rows(named=True)
+    ]
 
 
 def _not_in_table(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
@@ -53,7 +59,8 @@ def _not_in_table(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
     known = found & pl.all_horizontal(same)
     if REVISION in frame.columns and REVISION in there.columns:
         known |= found & (pl.col(REVISION) < pl.col(f"{REVISION}{THERE}"))  # an older revision changes nothing
-    return both.filter(~known).select(frame.columns)
+    # What comes back to the table's value after another one in between is no repeat: it has the last word.
+    return both.filter((~known).cum_max().over(KEY)).select(frame.columns)
 
 
 def _not_in_quarantine(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:

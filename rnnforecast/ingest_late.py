@@ -38,8 +38,10 @@ def too_late(frame: pl.DataFrame, watermarks: pl.DataFrame, lateness: str | int)
     repeat = repeat.join(frame.filter(~flagged).select(values), on=values, how="semi", nulls_equal=True)
     flagged = flagged & ~pl.int_range(len(frame), eager=True).is_in(repeat["#place"].implode())
     newest = pl.col("watermark")
-    shown = newest.cast(pl.String) if frame.schema[TIMESTAMP] == pl.Int64 else newest.dt.strftime("%Y-%m-%d %H:%M:%S UTC")
-    reason = pl.format("too late: more than {} before {}, the newest reading then", pl.lit(str(lateness)), shown)
+    shown = (
+        newest.cast(pl.String) if frame.schema[TIMESTAMP] == pl.Int64 else newest.dt.strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
+    reason = pl.format(f"too late: more than {lateness} before {{}}, the newest reading then", shown)
     refused = marked.filter(flagged).with_columns(pl.lit(TIMESTAMP).alias("column"), reason.alias("reason"))
     return frame.filter(~flagged), refused.drop("watermark")
 

@@ -49,18 +49,16 @@ class IngestReport:
 
     def plus(self, later: "IngestReport") -> "IngestReport":
         """This and what came after it as one."""
-        summed = {name: getattr(self, name) + getattr(later, name) for name in COUNTS}
-        counted = {
-            name: dict(Counter(getattr(self, name)) + Counter(getattr(later, name))) for name in ("reasons", "sources")
-        }
-        listed = {
-            name: [*getattr(self, name), *getattr(later, name)][:LISTED] for name in ("changes", "findings", "notes")
-        }
-        recompute = dict(later.recompute)
+        both: dict[str, Any] = {name: getattr(self, name) + getattr(later, name) for name in COUNTS}
+        for name in ("reasons", "sources"):
+            both[name] = dict(Counter(getattr(self, name)) + Counter(getattr(later, name)))
+        for name in ("changes", "findings", "notes"):
+            both[name] = [*getattr(self, name), *getattr(later, name)][:LISTED]
+        both["recompute"] = dict(later.recompute)
         for series, since in self.recompute.items():
-            recompute[series] = min(since, recompute.get(series, since))  # type: ignore[type-var]
-        newest = {"version": later.version, "watermark": later.watermark, "conflict": self.conflict or later.conflict}
-        return IngestReport(**summed, **counted, **listed, **newest, recompute=recompute)
+            both["recompute"][series] = min(since, later.recompute.get(series, since))
+        both |= {"version": later.version, "watermark": later.watermark, "conflict": self.conflict or later.conflict}
+        return IngestReport(**both)
 
     def as_row(self) -> dict[str, Any]:
         """The report as one row of a table, JSON-able."""
@@ -108,6 +106,11 @@ def recompute(pipeline: Pipeline, timestamps: pl.DataType) -> pl.DataFrame:
     )
     since = pl.Series("since", [_moment(value) for value in marks["since"]], dtype=timestamps)
     return marks.with_columns(since)
+
+
+def kind(reason: str) -> str:
+    """A reason without what it says of the single cell."""
+    return "not a number" if reason.endswith("is not a number") else reason.split(":")[0]
 
 
 def plain(moment: datetime | int) -> str | int:

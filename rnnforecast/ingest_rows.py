@@ -14,7 +14,7 @@ from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.config import Pipeline
 from rnnforecast.ingest_known import Known, contents, without_known
 from rnnforecast.ingest_late import too_late
-from rnnforecast.ingest_record import RECORD, IngestReport, plain
+from rnnforecast.ingest_record import RECORD, IngestReport, kind, plain
 from rnnforecast.sources import Batch, Cursor
 from rnnforecast.sources.base import REJECTED, REVISION, ROW
 from rnnforecast.table import Difference, Snapshot
@@ -41,6 +41,7 @@ def store(
     cursors: dict[str, Cursor] | None = None,
     before: dict[str, Cursor] | None = None,
     checked: bool = True,
+    again: bool = False,
 ) -> IngestReport:
     """Store batches, each with the label of its source, in one commit together with `cursors`.
 
@@ -63,12 +64,11 @@ def store(
         stored = snapshot.metadata.get(CURSORS, {})
         if before is not None and cursors is not None and any(stored.get(key) != before.get(key) for key in cursors):
             raise Overtaken(f"{pipeline.name}: other ingests of this pipeline are at work; let them end, and try again")
-        kept, failed, known, findings = _judged(pipeline, frame, snapshot, checked=checked)
+        kept, failed, known, findings = _judged(pipeline, frame, snapshot, checked=checked, again=again)
         refused = pl.concat([_quarantine(rejected, ROWS), _quarantine(_as_rejected(failed), READINGS)])
         refused = refused.unique(QUARANTINE_KEY, keep="first", maintain_order=True)
         table.append_new(pipeline.table("quarantine"), refused, key=QUARANTINE_KEY, options=options)
-        taken, conflicts, example = _last_of_each(kept)
-        taken = taken.drop(ROW, NAME, SOURCE)
+        taken, conflicts, example = _last_of_each(kept.drop(ROW, NAME, SOURCE))
         table.check_keys(snapshot.path, taken, KEY)
         found = snapshot.compare(taken, KEY, newer=REVISION)
         late = _behind(found, snapshot)
@@ -81,7 +81,7 @@ def store(
             "late": len(late),
             "conflicts": conflicts,
             "conflict": example,
-            "reasons": _by_reason([*rejected["reason"], *failed["reason"]]),
+            "reasons": dict(Counter(map(kind, [*rejected["reason"], *failed["reason"]])).most_common()),
             "findings": findings,
             "recompute": {series: plain(since) for series, since in _since(late).rows()},
         }
@@ -98,17 +98,18 @@ def store(
 
 
 def _judged(
-    pipeline: Pipeline, frame: pl.DataFrame, snapshot: Snapshot, *, checked: bool
+    pipeline: Pipeline, frame: pl.DataFrame, snapshot: Snapshot, *, checked: bool, again: bool
 ) -> tuple[pl.DataFrame, pl.DataFrame, Known, list[dict[str, Any]]]:
     """The readings that are taken, those that are not (with `column` and `reason`), what was known, findings.
 
-    A reading that stands in the table just so, or in the quarantine, has had its judgement: a repeat changes nothing.
+    A reading that stands in the table just so, or in the quarantine, has had its judgement: a repeat changes nothing
+    (`again`: one from the quarantine is judged anew).
     """
     checks = pipeline.checks if checked else ()
     lateness = pipeline.allowed_lateness if checked else None
     known = Known()
     if (checks or lateness is not None) and len(frame):
-        known, frame = without_known(frame, snapshot, pipeline)
+        known, frame = without_known(frame, snapshot, pipeline, held=not again)
     tail = snapshot.tail(frame, quality.rows_before(checks)) if checks and len(frame) else None
     examined = quality.examine(frame, checks=checks, tail=tail)
     kept, failed = examined.kept, [examined.failed]
@@ -137,7 +138,8 @@ def _together(batches: Sequence[tuple[str, Batch]]) -> pl.DataFrame:
     if not frames:
         texts = dict.fromkeys((SERIES_ID, NAME, SOURCE), pl.String())
         return pl.DataFrame(schema={**texts, ROW: pl.Int64(), TIMESTAMP: pl.Int64(), TARGET: pl.Float64()})
-    return pl.concat(frames, how="diagonal")
+    # In one piece: polars 2.1 panics in pl.format where columns are cut unlike each other, with an empty piece.
+    return pl.concat(frames, how="diagonal").rechunk()
 
 
 def _last_of_each(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, str | None]:
@@ -147,11 +149,13 @@ def _last_of_each(frame: pl.DataFrame) -> tuple[pl.DataFrame, int, str | None]:
     """
     if table.rises(frame, KEY):
         return frame, 0, None
-    frame = frame.sort(REVISION, maintain_order=True) if REVISION in frame.columns else frame
-    kept = frame.unique(KEY, keep="last", maintain_order=True)
-    if len(kept) == len(frame):
-        return kept, 0, None
-    different = frame.drop(ROW, NAME, SOURCE).filter(frame.select(KEY).is_duplicated()).unique(maintain_order=True)
+    frame = frame.sort(*KEY, *([REVISION] if REVISION in frame.columns else []), maintain_order=True)
+    repeats = pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in KEY).fill_null(False)
+    repeated = frame.select(repeats).to_series()
+    if not repeated.any():
+        return frame, 0, None
+    kept = frame.filter(~repeated)
+    different = frame.filter(repeated | repeated.shift(1, fill_value=False)).unique(maintain_order=True)
     first = different.filter(different.select(KEY).is_duplicated())
     if first.is_empty():
         return kept, 0, None
@@ -188,7 +192,7 @@ def _as_rejected(failed: pl.DataFrame) -> pl.DataFrame:
         "reason",
         "content",
     )
-    return rows.cast(dict(REJECTED))
+    return rows.cast(REJECTED)
 
 
 def _quarantine(rejected: pl.DataFrame, stage: str) -> pl.DataFrame:
@@ -211,9 +215,3 @@ def _record(report: IngestReport) -> dict[str, Any]:
     """The report as the commit keeps it; its version is the commit's own."""
     row = report.as_row()
     return {name: value for name, value in row.items() if name not in ("version", "watermark")}
-
-
-def _by_reason(reasons: Sequence[str]) -> dict[str, int]:
-    """How many readings were refused for each reason, what it says of the single cell left out."""
-    kinds = Counter(reason.split(":")[0] if "'" not in reason else "not a number" for reason in reasons)
-    return dict(kinds.most_common())

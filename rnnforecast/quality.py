@@ -13,7 +13,7 @@ from rnnforecast.quality_findings import Finding, as_frame
 from rnnforecast.quality_findings import as_words as as_words
 from rnnforecast.quality_order import ordered
 from rnnforecast.quality_times import clocks, duplicates, empty, gaps
-from rnnforecast.quality_values import constants, frozen, spikes
+from rnnforecast.quality_values import constants, frozen, sentinels, spikes, without
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ def examine(frame: pl.DataFrame, *, checks: Sequence[Any], tail: pl.DataFrame | 
     tail: readings stored before, of each series at least the last `rows_before(checks)` before its first new one.
     """
     failures = judge(frame, checks, tail)
+    if failures.is_empty():
+        none = frame.head(0).with_columns(column=pl.lit(None, pl.String), reason=pl.lit(None, pl.String))
+        return Examined(frame, none, as_frame([*_without_checks(frame, frame)], frame.schema[TIMESTAMP]))
     columns = pl.DataFrame(
         {
             "check": range(len(checks)),
@@ -76,5 +79,9 @@ def _without_checks(frame: pl.DataFrame, kept: pl.DataFrame) -> Iterator[Finding
     yield from duplicates(everything)
     yield from gaps(everything)
     for column in columns:
-        for finder in (constants, frozen, spikes, empty):
-            yield from finder(rows, column)
+        found = constants(rows, column)
+        yield from sentinels(rows, column, found)
+        others = without(rows, column, found)
+        yield from frozen(others, column)
+        yield from spikes(others, column)
+        yield from empty(rows, column)

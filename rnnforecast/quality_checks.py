@@ -52,8 +52,9 @@ def _why(check: RangeCheck | SentinelCheck) -> pl.Expr:
     value = pl.col(check.column)
     if isinstance(check, SentinelCheck):
         return pl.format("sentinel: {} stands for no reading", value).alias("reason")
-    limits = f"{'' if check.min is None else f'{check.min:g}'} to {'' if check.max is None else f'{check.max:g}'}"
-    return pl.format("out of range: {} is not within {}", value, pl.lit(limits.strip())).alias("reason")
+    above = pl.format("out of range: {} is above {}", value, pl.lit(f"{check.max:g}" if check.max is not None else ""))
+    below = pl.format("out of range: {} is below {}", value, pl.lit(f"{check.min:g}" if check.min is not None else ""))
+    return (above if check.min is None else pl.when(value < check.min).then(below).otherwise(above)).alias("reason")
 
 
 def _of_series(rows: pl.DataFrame, check: Any) -> pl.DataFrame:

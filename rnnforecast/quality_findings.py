@@ -1,6 +1,6 @@
 """What was found in new readings, as rows and as words."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,6 @@ KINDS: Final = {
     "empty": "empty",
     "irregular": "irregular",
     "order": "order",
-    "unjudged": "not judged",
 }
 
 
@@ -98,10 +97,10 @@ def as_frame(found: Iterable[Finding], time: Any) -> pl.DataFrame:
     return pl.DataFrame(cells, schema=schema, orient="row").with_columns(pl.col("first", "last").cast(time))
 
 
-def as_words(findings: pl.DataFrame) -> list[str]:
-    """A line for each finding, for the log and the page."""
+def as_words(findings: pl.DataFrame | Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each finding, for the log and the page; `findings` as a frame, or its rows."""
     lines = []
-    for row in findings.iter_rows(named=True):
+    for row in findings.to_dicts() if isinstance(findings, pl.DataFrame) else findings:
         of = "" if row["column"] in (None, "target") else f", {row['column']}"
         place = f"{row[SERIES_ID]}{of}: " if row[SERIES_ID] is not None else ""
         lines.append(f"{KINDS[row['kind']]}: {place}{row['detail']}")

@@ -50,7 +50,8 @@ def flagged(check: Looking, *, time: pl.Expr, value: pl.Expr, within: str | None
     rows = pl.min_horizontal(each(pl.int_range(pl.len())), pl.lit(window))
     fresh = (time - begun).cast(pl.Float64) <= STALE * rows * step
     centre = order(0.5)
-    spread = pl.max_horizontal((order(0.75) - order(0.25)) / QUARTILES, (order(1.0) - order(0.0)) / REACH)
+    highest, lowest = (each(roll(window, min_samples=_least(check))) for roll in (last.rolling_max, last.rolling_min))
+    spread = pl.max_horizontal((order(0.75) - order(0.25)) / QUARTILES, (highest - lowest) / REACH)
     fails = fresh & (spread > 0) & ((value - centre).abs() > check.deviations * spread)
     return pl.when(fails).then(_spike_words(value, centre, (value - centre).abs() / spread, window))
 

@@ -10,7 +10,7 @@ import polars as pl
 from rnnforecast.columns import SERIES_ID, TIMESTAMP
 from rnnforecast.quality_findings import Array, Spots
 
-MOST: Final = 1_000_000  # rows that are looked at; of more, whole series by chance
+MOST: Final = 200_000  # rows that are looked at; of more, whole series by chance (a report is not to cost a load)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ HOUR: Final = 3_600 * MICROSECONDS
 DAY: Final = 24 * HOUR
 # Lengths in days that are one calendar step, and the length it is counted as.
 CALENDAR: Final = ((28, 31, 30.436875), (89, 92, 91.310625), (365, 366, 365.2425))
-REGULAR: Final = 0.5  # share of the commonest step in a series that has one
+REGULAR: Final = 0.8  # share of the steps that a series with a step keeps
 WEEKEND: Final = 0.01
 SPRING, AUTUMN = (3, 4), (9, 10, 11)  # months in which clocks are set, and were in former years
 FEW: Final = 20
@@ -34,7 +34,7 @@ def duplicates(rows: Ordered) -> Iterator[Finding]:
         mine, differ = again[part], again[part][other[part]]
         said = f"{len(mine):,} readings came again" if len(mine) > 1 else "a reading came again"
         if not len(differ):
-            return f"{said} as they were"
+            return f"{said} as before"
         at = differ[0]
         said += f", {len(differ):,} with another value, such as {values[at - 1]:g} and {values[at]:g}"
         return f"{said} at {rows.say(rows.time[at])}"
@@ -43,19 +43,21 @@ def duplicates(rows: Ordered) -> Iterator[Finding]:
 
 
 def gaps(rows: Ordered) -> Iterator[Finding]:
-    """Steps that are missing against the commonest step of the series; series without such a step are irregular."""
+    """Steps that are missing against the commonest step of the series; series that seldom keep it are irregular."""
     steps = _steps(rows)
-    loose = np.flatnonzero((steps.share < REGULAR) & (steps.of >= FEW))
+    missing = _missing(rows, steps)
+    code, series = rows.code[steps.at], len(rows.names)
+    kept = np.bincount(code, (missing == 0) & ~steps.aside, series) / np.maximum(np.bincount(code, minlength=series), 1)
+    loose = np.flatnonzero((kept[code] < REGULAR) & (np.bincount(code, minlength=series)[code] >= FEW))
 
     def apart(part: slice) -> str:
         mine = loose[part]
         low, high = rows.span(steps.length[mine].min()), rows.span(steps.length[mine].max())
-        said = f"readings are {low} to {high} apart; the commonest step, {rows.span(steps.step[mine[0]])},"
-        return f"{said} makes {steps.share[mine[0]]:.0%} of them"
+        said = f"readings are {low} to {high} apart; the commonest step, {rows.span(steps.step[mine[0]])}"
+        return f"{said}, is kept by {kept[code[mine[0]]]:.0%} of them: `resample:` makes a regular grid of it"
 
     yield from told("irregular", None, rows.spots(steps.at[loose]), apart)
-    missing = _missing(rows, steps)
-    wide = np.flatnonzero((missing > 0) & (steps.share >= REGULAR))
+    wide = np.flatnonzero((missing > 0) & (kept[code] >= REGULAR))
 
     def say(part: slice) -> str:
         mine = wide[part]
@@ -155,28 +157,28 @@ def _changing(time: Array, season: tuple[int, ...]) -> Array:
 
 @dataclass(frozen=True)
 class Steps:
-    """Rows that come after another one of their series: `at`, the time since, and of the series how many there are.
+    """Rows that come after another one of their series: `at`, and the time since.
 
-    step: the commonest in the series, share: of its steps.
+    step: the commonest in the series; aside: whether the time since is no whole number of that.
     """
 
     at: Array
     length: Array
-    of: Array
     step: Array
-    share: Array
+    aside: Array
 
 
 def _steps(rows: Ordered) -> Steps:
     at = np.flatnonzero(_same(rows.code) & (rows.time[1:] > rows.time[:-1])) + 1
     length = rows.time[at] - rows.time[at - 1]
-    counted = pl.DataFrame({"code": rows.code[at], "step": _calendar(length) if rows.is_time else length})
-    each = counted.group_by("code", "step").agg(pl.len().alias("n")).sort("n", "step", descending=[True, False])
-    of_series = pl.col("step").first(), pl.col("n").first(), pl.col("n").sum().alias("of")
-    common = each.group_by("code", maintain_order=True).agg(of_series).sort("code")
-    place = np.searchsorted(common["code"].to_numpy(), rows.code[at])
-    of, step = common["of"].to_numpy()[place], common["step"].to_numpy()[place]
-    return Steps(at, length, of, step, common["n"].to_numpy()[place] / np.maximum(of, 1))
+    counted = _calendar(length) if rows.is_time else length
+    each = pl.DataFrame({"code": rows.code[at], "step": counted}).group_by("code", "step").agg(pl.len().alias("n"))
+    each = each.sort("n", "step", descending=[True, False])
+    common = each.group_by("code", maintain_order=True).agg(pl.col("step").first()).sort("code")
+    step = common["step"].to_numpy()[np.searchsorted(common["code"].to_numpy(), rows.code[at])]
+    # A twentieth of a step aside is a clock that is not quite right; calendar steps are not all of one length.
+    aside = np.abs(counted - np.rint(counted / step) * step) > step / 20
+    return Steps(at, length, step, aside & (not rows.is_time or step < DAY))
 
 
 def _calendar(length: Array) -> Array:

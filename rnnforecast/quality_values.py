@@ -1,6 +1,7 @@
 """What is wrong with values, told without any check: frozen sensors, spikes, sentinels."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -9,7 +10,7 @@ import polars as pl
 from rnnforecast.columns import SERIES_ID
 from rnnforecast.quality_findings import Array, Finding, Spots, told
 from rnnforecast.quality_order import Ordered
-from rnnforecast.quality_sentinels import REPEATED, SENTINELS, sentinels
+from rnnforecast.quality_sentinels import REPEATED, SENTINELS, stands_out
 
 SHORTEST: Final = 12  # equal readings that may be a frozen sensor
 HABIT: Final = 4  # times as long as the longest run that chance makes of how often two readings are equal
@@ -17,6 +18,7 @@ READINGS: Final = 50  # of a series, before its spikes are told
 BUMP: Final = 15  # a spike's height in those that 95 % of the readings do not reach
 TALL: Final = 40  # at this height it is one wherever it lies
 OUTSIDE: Final = 3  # interquartile ranges from the median
+MOST: Final = 20  # series whose constants are looked at, those that have most of them
 
 
 def frozen(rows: Ordered, column: str) -> Iterator[Finding]:
@@ -70,7 +72,10 @@ def spikes(rows: Ordered, column: str) -> Iterator[Finding]:
     each = np.searchsorted(measures["code"].to_numpy(), code)
     usual, middle, reach = (measures[name].to_numpy()[each] for name in ("usual", "middle", "reach"))
     far = (bump > BUMP * usual) & (abs(values - middle) > OUTSIDE * reach)
-    off = np.flatnonzero((usual > 0) & (reach > 0) & (far | (bump > TALL * usual)))
+    spike = (usual > 0) & (reach > 0) & (far | (bump > TALL * usual))
+    # A reading between two spikes is far off both of its neighbours, and right.
+    spike[1:-1] &= ~(spike[:-2] & spike[2:])
+    off = np.flatnonzero(spike)
 
     def say(part: slice) -> str:
         mine = off[part]
@@ -94,16 +99,31 @@ def _measures(values: Array, code: Array, bump: Array) -> pl.DataFrame:
     return each.sort("code")
 
 
-def constants(rows: Ordered, column: str) -> Iterator[Finding]:
-    """Usual constants for no reading, repeated and far from all else in their series."""
+def constants(rows: Ordered, column: str) -> dict[str, list[float]]:
+    """By series, usual constants for no reading, repeated and far from all else in it."""
     suspects = rows.frame.filter(pl.col(column).is_in(list(SENTINELS)))
     counts = suspects[SERIES_ID].value_counts().filter(pl.col("count") >= REPEATED)
+    found = {}
     for name in counts.sort("count", SERIES_ID, descending=[True, False])[SERIES_ID][:MOST]:
-        series = rows.frame.filter(pl.col(SERIES_ID) == name)
-        for value in sentinels(series[column]):
-            times = series.filter(pl.col(column) == value)["#time"].to_list()
+        numbers = rows.frame.filter(pl.col(SERIES_ID) == name)[column].drop_nulls()
+        if values := [value for value in SENTINELS if stands_out(value, numbers)]:
+            found[str(name)] = values
+    return found
+
+
+def sentinels(rows: Ordered, column: str, found: dict[str, list[float]]) -> Iterator[Finding]:
+    """What `constants` found."""
+    for name, values in found.items():
+        for value in values:
+            times = rows.frame.filter(pl.col(SERIES_ID) == name, pl.col(column) == value)["#time"].to_list()
             said = f"{value:g} stands in {len(times):,} readings, far from all others: list it under `null_values:`"
             yield Finding("sentinel", name, column, len(times), min(times), max(times), said)
 
 
-MOST: Final = 20  # series whose constants are looked at, those that have most of them
+def without(rows: Ordered, column: str, found: dict[str, list[float]]) -> Ordered:
+    """The rows with no reading where a series has one of its constants."""
+    wrong = [(pl.col(SERIES_ID) == name) & pl.col(column).is_in(values) for name, values in found.items()]
+    if not wrong:
+        return rows
+    kept = pl.when(~pl.any_horizontal(wrong)).then(pl.col(column)).alias(column)
+    return replace(rows, frame=rows.frame.with_columns(kept))

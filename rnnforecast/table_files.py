@@ -10,6 +10,7 @@ import math
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +21,10 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 FILE: Final = "#file"
-ROWS_PER_FILE: Final = 1_000_000  # so many are read and written again where one of them changes
-ROWS_PER_GROUP: Final = 200_000
+ROWS_PER_FILE: Final = 500_000  # so many are read and written again where one of them changes
+AT_ONCE: Final = 2  # files that are written side by side
+ROWS_PER_GROUP: Final = 125_000
+SAMPLE: Final = 100_000  # times that are looked at to cut rows into files
 LONGEST: Final = 256  # characters of a text that the log keeps; a file with longer ones has no limits there
 Options = dict[str, str] | None
 
@@ -32,41 +35,56 @@ def listed(table: DeltaTable) -> pl.DataFrame:
     return found.with_columns(pl.col("num_records").fill_null(0)) if "num_records" in found.columns else found
 
 
-def touched(files: pl.DataFrame, frame: pl.DataFrame, key: Sequence[str], *, onwards: bool = False) -> list[str]:
-    """The paths of those files that can hold a key of `frame`, by the limits of the key columns.
+def touched(files: pl.DataFrame, frame: pl.DataFrame, key: Sequence[str]) -> Iterator[tuple[list[str], pl.DataFrame]]:
+    """Those files that can hold a key of `frame`, by the limits of the key columns, in portions of a file's rows.
 
-    With `onwards`, those that can hold a key like one of them or with a greater last column.
+    With each portion come the keys that lie within its limits, so that no more is read than stands between them.
     """
-    for name in key:
+    keys = frame.select(key)
+    met: list[tuple[dict[str, Any], pl.DataFrame]] = []
+    for file in overlapping(files, keys).iter_rows(named=True):
+        limits = [(name, file.get(f"min.{name}"), file.get(f"max.{name}")) for name in key]
+        inside = [pl.col(name).is_between(pl.lit(a), pl.lit(b)) for name, a, b in limits if a is not None is not b]
+        within = keys.filter(inside) if inside else keys
+        if len(within):
+            met.append((file, within))
+    rows = pl.Series([file["num_records"] for file, _ in met], dtype=pl.Int64)
+    for start, end in _portions(rows):
+        paths = [file["path"] for file, _ in met[start:end]]
+        yield paths, met[start][1] if end - start == 1 else pl.concat(each for _, each in met[start:end]).unique()
+
+
+def newest_first(files: pl.DataFrame, column: str) -> Iterator[tuple[pl.DataFrame, Any]]:
+    """The files in portions of a file's rows, those with the greatest `column` first.
+
+    With each portion comes the greatest value that later portions can have; None after the last one.
+    """
+    limit = f"max.{column}"
+    if limit not in files.columns:
+        files = files.with_columns(pl.lit(None).alias(limit))
+    files = files.sort(limit, descending=True, nulls_last=False)
+    for start, end in _portions(files["num_records"]):
+        yield files[start:end], files[limit][end] if end < len(files) else None
+
+
+def overlapping(files: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
+    """Those files whose limits meet, in each column of `keys`, what lies between its least and greatest value."""
+    for name in keys.columns if len(keys) else []:
         if f"min.{name}" in files.columns:
-            low, high = frame[name].min(), frame[name].max()
-            unknown = pl.col(f"min.{name}").is_null() | pl.col(f"max.{name}").is_null()
-            inside = pl.col(f"max.{name}") >= pl.lit(low)
-            if not (onwards and name == key[-1]):
-                inside &= pl.col(f"min.{name}") <= pl.lit(high)
-            files = files.filter(unknown | inside)
-    if len(key) < 2 or files.is_empty() or not all(f"min.{name}" in files.columns for name in key):
-        return files["path"].to_list() if len(files) else []
-    # Series by series: readings of today and one of last year do not touch all files between.
-    first, *rest = key
-    limits = [
-        limit for name in rest for limit in (pl.col(name).min().alias(f"<{name}"), pl.col(name).max().alias(f">{name}"))
-    ]
-    boxes = frame.group_by(first).agg(limits)
-    if onwards:
-        boxes = boxes.with_columns(pl.lit(files[f"max.{key[-1]}"].max()).alias(f">{key[-1]}"))
-    return [file["path"] for file in files.iter_rows(named=True) if _meets(boxes, file, first, rest)]
+            low, high = pl.col(f"min.{name}"), pl.col(f"max.{name}")
+            inside = (high >= pl.lit(keys[name].min())) & (low <= pl.lit(keys[name].max()))
+            files = files.filter(low.is_null() | high.is_null() | inside)
+    return files if len(keys) else files.head(0)
 
 
-def _meets(boxes: pl.DataFrame, file: dict[str, Any], first: str, rest: Sequence[str]) -> bool:
-    if any(file[f"{limit}.{name}"] is None for name in (first, *rest) for limit in ("min", "max")):
-        return True
-    inside = pl.col(first).is_between(pl.lit(file[f"min.{first}"]), pl.lit(file[f"max.{first}"]))
-    for name in rest:
-        inside &= (pl.col(f">{name}") >= pl.lit(file[f"min.{name}"])) & (
-            pl.col(f"<{name}") <= pl.lit(file[f"max.{name}"])
-        )
-    return not boxes.filter(inside).is_empty()
+def _portions(rows: pl.Series) -> Iterator[tuple[int, int]]:
+    """Where to cut a list of files so that each part has about as many rows as one file takes."""
+    start = count = 0
+    for end, more in enumerate(rows, start=1):
+        count += more
+        if count >= ROWS_PER_FILE or end == len(rows):
+            yield start, end
+            start, count = end, 0
 
 
 def scan(root: str, paths: Sequence[str], schema: dict[str, pl.DataType], options: Options) -> pl.LazyFrame:
@@ -94,7 +112,8 @@ def write(
         return []
     if not rises(frame, key):
         frame = frame.sort(key)
-    return [_write_one(root, part, key, options, data_change) for part in _parts(frame, key)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(lambda part: _write_one(root, part, key, options, data_change), _parts(frame, key)))
 
 
 def _parts(frame: pl.DataFrame, key: Sequence[str]) -> Iterator[pl.DataFrame]:
@@ -103,7 +122,7 @@ def _parts(frame: pl.DataFrame, key: Sequence[str]) -> Iterator[pl.DataFrame]:
     pieces = [frame]
     if count > 1 and len(key) == 2:
         column = pl.col(key[1])
-        times = frame[key[1]].sort()
+        times = frame[key[1]].gather_every(max(len(frame) // SAMPLE, 1)).sort()
         cuts = times.gather([len(times) * number // count for number in range(1, count)]).unique().sort()
         ends = [column < pl.lit(cut) for cut in cuts] + [pl.lit(True)]
         starts = [pl.lit(True)] + [column >= pl.lit(cut) for cut in cuts]

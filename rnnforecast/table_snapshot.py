@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import polars as pl
@@ -58,82 +59,92 @@ class Snapshot:
         self.version = None if table is None else table.version()
         self._files = None if table is None else table_files.listed(table)
 
-    @property
+    @cached_property
     def schema(self) -> dict[str, pl.DataType]:
         """The columns of the table; empty where there is none."""
         return {} if self._table is None else dict(pl.scan_delta(self._table).collect_schema())
 
-    @property
+    @cached_property
     def metadata(self) -> dict[str, Any]:
         """What the newest commit that carries any said besides its rows."""
         return {} if self._table is None else kept_metadata(self._table)
 
     def matching(self, frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         """The table's rows that have a key of `frame`, with the file of each in `FILE`."""
-        return self.near(frame, key).join(frame.lazy().select(*key), on=list(key), how="semi").collect()
+        found = [pl.DataFrame(schema={**self.schema, **frame.select(*key).schema, FILE: pl.String()})]
+        for paths, keys in () if self._files is None else table_files.touched(self._files, frame, key):
+            rows = self._scan(paths).filter(_between(keys, name) for name in key)
+            found.append(rows.join(keys.lazy(), on=list(key), how="semi").collect())
+        return pl.concat(found)
 
     def latest(self) -> Any:
         """The newest timestamp that has a reading; None where there is none. Reads the newest files only."""
         newest: Any = None
-        if self._files is None or self._files.is_empty():
-            return newest
-        limit = f"max.{TIMESTAMP}"
-        files = self._files if limit in self._files.columns else self._files.with_columns(pl.lit(None).alias(limit))
-        for path, last in files.sort(limit, descending=True, nulls_last=False).select("path", limit).rows():
-            if newest is not None and last is not None and last <= newest:
+        for files, rest in () if self._files is None else table_files.newest_first(self._files, TIMESTAMP):
+            known = (
+                files.filter(pl.col(f"null_count.{TARGET}") == 0)
+                if f"null_count.{TARGET}" in files.columns
+                else files[:0]
+            )
+            unsure = files.join(known, on="path", how="anti")["path"].to_list()
+            found = [newest, known[f"max.{TIMESTAMP}"].max()]
+            if unsure:
+                rows = self._scan(unsure).filter(pl.col(TARGET).is_not_null())
+                found.append(rows.select(pl.col(TIMESTAMP).max()).collect().item())
+            newest = max((each for each in found if each is not None), default=None)
+            if newest is not None and rest is not None and newest >= rest:
                 break
-            rows = table_files.scan(self.path, [path], self.schema, self.options).filter(pl.col(TARGET).is_not_null())
-            found = rows.select(pl.col(TIMESTAMP).max()).collect().item()
-            newest = found if newest is None or (found is not None and found > newest) else newest
         return newest
 
     def newest(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The newest timestamp with a reading (`watermark`) of those series that have one after a row of `frame`."""
-        first = frame.group_by(SERIES_ID).agg(pl.col(TIMESTAMP).min())
-        paths = [] if self._files is None else table_files.touched(self._files, first, KEY, onwards=True)
-        if not paths:
-            return pl.DataFrame(schema={SERIES_ID: pl.String(), "watermark": frame.schema[TIMESTAMP]})
-        rows = table_files.scan(self.path, paths, self.schema, self.options).filter(
-            pl.col(TIMESTAMP) >= pl.lit(first[TIMESTAMP].min()), pl.col(TARGET).is_not_null()
-        )
-        rows = rows.join(first.lazy().select(SERIES_ID), on=SERIES_ID, how="semi")
-        return rows.group_by(SERIES_ID).agg(pl.col(TIMESTAMP).max().alias("watermark")).collect()
+        pending = frame.group_by(SERIES_ID).agg(pl.col(TIMESTAMP).min().alias("#first"))
+        found = pl.DataFrame(schema={SERIES_ID: pl.String(), "watermark": frame.schema[TIMESTAMP]})
+        if self._files is None or self._files.is_empty():
+            return found
+        there = table_files.overlapping(self._files, pending.select(SERIES_ID))
+        latest = there[f"max.{TIMESTAMP}"].max()
+        for files, rest in table_files.newest_first(there, TIMESTAMP):
+            pending = pending.filter(pl.col("#first") <= pl.lit(latest))
+            if pending.is_empty():
+                break
+            rows = self._scan(files["path"].to_list()).filter(
+                _between(pending, SERIES_ID),
+                pl.col(TIMESTAMP) >= pl.lit(pending["#first"].min()),
+                pl.col(TARGET).is_not_null(),
+            )
+            rows = rows.join(pending.lazy().select(SERIES_ID), on=SERIES_ID, how="semi")
+            more = rows.group_by(SERIES_ID).agg(pl.col(TIMESTAMP).max().alias("watermark")).collect()
+            found = pl.concat([found, more]).group_by(SERIES_ID).agg(pl.col("watermark").max())
+            settled = found.filter(pl.col("watermark") >= pl.lit(rest))
+            pending, latest = pending.join(settled, on=SERIES_ID, how="anti"), rest
+        return found
 
     def tail(self, frame: pl.DataFrame, count: int) -> pl.DataFrame:
         """Of each series of `frame` the last `count` rows that stand before its first one there, in order of time."""
         first = frame.group_by(SERIES_ID).agg(pl.col(TIMESTAMP).min().alias("#first"))
-        found = pl.DataFrame(schema=self.schema)
-        if self._files is None or not count or self._files.is_empty():
+        found, lacking = pl.DataFrame(schema=self.schema), first
+        if self._files is None or not count:
             return found
-        lacking = first
-        for path in self._files.sort(f"max.{TIMESTAMP}", descending=True, nulls_last=False)["path"]:
-            rows = table_files.scan(self.path, [path], self.schema, self.options).drop(FILE)
+        there = table_files.overlapping(self._files, first.select(SERIES_ID))
+        for files, _ in table_files.newest_first(there, TIMESTAMP):
+            if lacking.is_empty():
+                break
+            rows = self._scan(files["path"].to_list()).drop(FILE).filter(_between(lacking, SERIES_ID))
             rows = rows.join(lacking.lazy(), on=SERIES_ID, how="inner").filter(pl.col(TIMESTAMP) < pl.col("#first"))
             found = pl.concat([found, rows.drop("#first").collect()]).sort(*KEY).group_by(SERIES_ID).tail(count)
             full = found.group_by(SERIES_ID).len().filter(pl.col("len") >= count)
             lacking = first.join(full, on=SERIES_ID, how="anti")
-            if lacking.is_empty():
-                break
-        return found.sort(*KEY)
-
-    def near(self, frame: pl.DataFrame, key: Sequence[str]) -> pl.LazyFrame:
-        """The rows of the files that can hold a key of `frame`, between the least and the greatest of each column."""
-        paths = [] if self._files is None else table_files.touched(self._files, frame, key)
-        if not paths:
-            return pl.LazyFrame(schema={**self.schema, **frame.select(*key).schema, FILE: pl.String()})
-        rows = table_files.scan(self.path, paths, self.schema, self.options)
-        return rows.filter(
-            pl.col(name).is_between(pl.lit(frame[name].min()), pl.lit(frame[name].max())) for name in key
-        )
+        return found.sort(*KEY) if len(found) else found
 
     def compare(
         self, frame: pl.DataFrame, key: Sequence[str], *, newer: str | None = None, update: bool = True
     ) -> "Difference":
         """What putting `frame` there would change; its keys have been checked. Raises TableError for other types."""
-        schema = self.schema
-        _check_types(self.path, frame, schema)
         if self._table is None or frame.is_empty():
             return Difference(frame, frame.head(0), 0)
+        schema = self.schema
+        _check_types(self.path, frame, schema)
         there = self.matching(frame, key)
         changed = _changed(frame, there, key, set(schema), newer) if update else there.head(0)
         new = frame.join(there, on=list(key), how="anti", maintain_order="left") if len(there) else frame
@@ -172,6 +183,9 @@ class Snapshot:
         assert self._files is not None
         return self._files
 
+    def _scan(self, paths: Sequence[str]) -> pl.LazyFrame:
+        return table_files.scan(self.path, paths, self.schema, self.options)
+
     def _create(self, frame: pl.DataFrame, key: Sequence[str], metadata: dict[str, Any] | None) -> None:
         create_table_with_add_actions(
             self.path,
@@ -190,19 +204,28 @@ class Snapshot:
         fields = [field for field in Schema.from_arrow(frame.schema).fields if field.name in lacking]
         self._table.alter.add_columns(fields, commit_properties=_properties(self.metadata or None, carried=True))
         self._table.update_incremental()
+        del self.schema
 
     def _write(
         self, new: pl.DataFrame, changed: pl.DataFrame, key: Sequence[str], metadata: dict[str, Any] | None
     ) -> int:
-        """Append what is new; files with rows that changed are written again, small ones together with what is new."""
-        paths = changed[FILE].unique().sort().to_list() if len(changed) else []
-        rows = new.select(new.columns)
-        if paths:
-            before = table_files.scan(self.path, paths, self.schema, self.options).collect()
-            staying = before.join(changed, on=list(key), how="anti", maintain_order="left").drop(FILE)
-            rows = pl.concat([staying, changed.drop(FILE), new], how="diagonal")
-        adds = table_files.write(self.path, rows, key, self.options)
-        return self._commit([*adds, *table_files.remove(self.files, paths)], metadata)
+        """Write the files with rows that changed again, each with what is new in its time; append the rest."""
+        adds: list[AddAction] = []
+        paths = set(changed[FILE]) if len(changed) else set()
+        for number, (portion, _) in enumerate(table_files.newest_first(self.files, key[-1])):
+            files = portion.filter(pl.col("path").is_in(paths))
+            if files.is_empty():
+                continue
+            before = self._scan(files["path"].to_list()).collect()
+            mine = changed.filter(pl.col(FILE).is_in(files["path"].implode()))
+            after = _updated(before, mine, key).drop(FILE)
+            inside = _between(before, key[-1])
+            if number == 0 and 2 * len(before) < table_files.ROWS_PER_FILE:  # a small last file grows
+                inside = pl.col(key[-1]) >= pl.lit(before[key[-1]].min())
+            adds += table_files.write(self.path, _with(after, new.filter(inside)), key, self.options)
+            new = new.filter(~inside)
+        adds += table_files.write(self.path, new, key, self.options)
+        return self._commit([*adds, *table_files.remove(self.files, sorted(paths))], metadata)
 
     def _commit(self, actions: list[Any], metadata: dict[str, Any] | None, *, carried: bool = False) -> int:
         table = self._table
@@ -210,6 +233,25 @@ class Snapshot:
         properties = _properties(metadata, carried=carried)
         table.create_write_transaction(actions, "append", table.schema(), commit_properties=properties)
         return int(table.version()) + 1  # or the commit has failed: it is never rebased
+
+
+def _between(frame: pl.DataFrame, name: str) -> pl.Expr:
+    """Whether a column lies between its least and its greatest value in `frame`."""
+    return pl.col(name).is_between(pl.lit(frame[name].min()), pl.lit(frame[name].max()))
+
+
+def _updated(before: pl.DataFrame, changed: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """`before` with the rows of `changed` in the place of those with their keys; the order stays."""
+    names = [name for name in before.columns if name not in (*key, FILE)]
+    new = changed.select(*key, *(pl.col(name).alias(f"{name}#new") for name in names), pl.lit(True).alias("#is new"))
+    both = before.join(new, on=list(key), how="left", maintain_order="left")
+    is_new = pl.col("#is new").fill_null(False)
+    both = both.with_columns(pl.when(is_new).then(f"{name}#new").otherwise(name).alias(name) for name in names)
+    return both.select(before.columns)
+
+
+def _with(rows: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
+    return pl.concat([rows, more], how="diagonal") if len(more) else rows
 
 
 def _changed(

@@ -22,9 +22,9 @@ def known(files: pl.DataFrame) -> list[File]:
     low, high = f"min.{TIMESTAMP}", f"max.{TIMESTAMP}"
     if low not in files.columns:
         files = files.with_columns(pl.lit(0).alias(low), pl.lit(0).alias(high))
-    low_, high_ = pl.col(low).to_physical().cast(pl.Int64), pl.col(high).to_physical().cast(pl.Int64)
-    rows = files.select("path", "num_records", low_.fill_null(low_.min()).fill_null(0), high_.fill_null(high_.max()).fill_null(0))
-    return [File(*row) for row in rows.rows()]
+    limits = files.select("path", "num_records", pl.col(low, high).to_physical().cast(pl.Int64))
+    limits = limits.with_columns(pl.col(low).fill_null(pl.col(low).min()), pl.col(high).fill_null(pl.col(high).max()))
+    return [File(*row) for row in limits.fill_null(0).rows()]
 
 
 def rewrite(path: str, group: Group, key: Sequence[str], size: int, options: Options) -> bool:

@@ -59,20 +59,20 @@ class SqliteLab:
 
 
 class PostgresLab:
-    """A database of the server, empty at first."""
+    """The server's database `plant`, empty at first."""
 
     kind = "postgresql"
 
     def __init__(self, server):
         self.server = server
         self.uri = server.uri("plant")
-        server.run("postgres", "DROP DATABASE IF EXISTS plant WITH (FORCE)", "CREATE DATABASE plant")
+        self.run("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
 
     def run(self, *statements):
         self.server.run("plant", *statements)
 
     def close(self):
-        """The server drops the database when the next one is made."""
+        """What is in the database goes when it is used next."""
 
 
 class Server:
@@ -101,10 +101,11 @@ class Server:
         password.chmod(0o644)
         self._call(
             *("initdb", "-D", self._folder / "data", "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password),
-            *("--no-sync", "-E", "UTF8", "--locale=C"),
+            *("--no-sync", "-E", "UTF8", "--locale=C", "-c", "scram_iterations=1"),
         )
         settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         self._call("pg_ctl", "-D", self._folder / "data", "-w", "-l", self._folder / "log", "-o", settings, "start")
+        self.run("postgres", "CREATE DATABASE plant")
 
     def stop(self):
         self._call("pg_ctl", "-D", self._folder / "data", "-m", "immediate", "stop")
@@ -112,11 +113,11 @@ class Server:
     def uri(self, database, password=ESCAPED, port=None):
         return f"postgresql://postgres:{password}@127.0.0.1:{port or self.port}/{database}"
 
+    def connection(self, database, autocommit=True):
+        return dbapi.connect(self.uri(database), autocommit=autocommit)
+
     def run(self, database, *statements):
-        with (
-            closing(dbapi.connect(self.uri(database), autocommit=True)) as connection,
-            closing(connection.cursor()) as cursor,
-        ):
+        with closing(self.connection(database)) as connection, closing(connection.cursor()) as cursor:
             for statement in statements:
                 cursor.executescript(statement)
 

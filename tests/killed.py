@@ -6,10 +6,21 @@ import rnnforecast.sources.kafka
 import rnnforecast.sources.sql
 from rnnforecast import config
 
-ROWS_PER_COMMIT = 150
+ROWS_PER_COMMIT = 90
 
 
-def ingest(file):
-    """Bring the table of a pipeline file up to date, storing as often as it can."""
+def ingest(file, told=None):
+    """Bring the table of a pipeline file up to date, storing as often as it can; says so before each time."""
     rnnforecast.ingest.ROWS_PER_COMMIT = ROWS_PER_COMMIT
-    return rnnforecast.ingest.ingest(config.load(file))
+    store = rnnforecast.ingest.store
+
+    def telling(*arguments, **keys):
+        told.send_bytes(b"storing")
+        return store(*arguments, **keys)
+
+    if told is not None:
+        rnnforecast.ingest.store = telling
+    try:
+        return rnnforecast.ingest.ingest(config.load(file))
+    finally:
+        rnnforecast.ingest.store = store

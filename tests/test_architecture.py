@@ -20,6 +20,7 @@ FLOORS = (
     ("table", "sources"),
     ("quality",),
     ("ingest", "guess", "upkeep"),
+    ("quarantine",),
     ("panel",),
     ("windows", "seasons"),
     ("task",),
@@ -70,6 +71,7 @@ DOORS = {
     "fastavro": {"sources"},
     "httpx": {"sources"},
     "obstore": {"sources"},
+    "pyarrow": {"sources"},
     "paho": {"sources"},
     # The packaged data sets.
     "arch": {"sources"},

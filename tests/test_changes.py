@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 import yaml
 
+from rnnforecast import table
 from rnnforecast.config import ConfigError, parse
+from rnnforecast.ingest import ingest
 from rnnforecast.sources import SourceError
 from rnnforecast.sources.base import ROW
 from rnnforecast.sources.layout import Mapping
@@ -143,14 +145,10 @@ def test_readings_of_a_missing_column_go_to_quarantine_where_they_are_to():
 @pytest.mark.parametrize("action", ["ignore", "quarantine"])
 def test_rows_without_their_time_stop_the_source_whatever_is_said(action):
     feed = Feed(on_change={"missing": action})
-    feed(time=["2024-01-01"], value=["1"])
-    with pytest.raises(SourceError, match="'time' is missing"):
-        feed(time2=["2024-01-02"], time3=["x"], value=["2"]) if False else feed_without_time(feed)
-
-
-def feed_without_time(feed):
+    feed(value=["1"])
     rows = Rows(pl.DataFrame({ROW: [9], "stamp": ["2024-01-02"], "value": ["2"]}))
-    return to_long(rows, feed.mapping, name="x.csv", memory=feed.memory)
+    with pytest.raises(SourceError, match=r"'time' is missing, which earlier rows had \(new: stamp"):
+        to_long(rows, feed.mapping, name="x.csv", memory=feed.memory)
 
 
 def test_a_key_that_few_messages_have_is_not_missing_until_a_thousand_went_without():
@@ -163,12 +161,22 @@ def test_a_key_that_few_messages_have_is_not_missing_until_a_thousand_went_witho
     assert feed(value=["3"], load=["6"]).frame["load"].to_list() == [6.0]
 
 
+def test_a_message_without_a_key_says_nothing_of_that_series():
+    feed = Feed(sparse=True, columns={"timestamp": "time", "target": ["a", "b"]})
+    done = feed(a=["1", None, None], b=[None, "2", "x"])
+    assert done.frame.select(ROW, "series_id", "target").rows() == [(1, "a", 1.0), (2, "b", 2.0)]
+    assert done.rejected.select("row", "column").rows() == [(3, "b")]
+    empty = Feed(sparse=True, columns={"timestamp": "time", "target": ["a", "b"]})
+    assert len(empty(a=[None], b=[None]).frame) == 0
+    assert empty(time=[7], a=["1"]).frame["timestamp"].to_list() == [7]
+
+
 def test_numbers_that_become_text_are_told_and_refused_cell_by_cell():
     feed = Feed()
     feed(value=["1", "2"])
     done = feed(value=["high", "low", "3"])
     assert told(done) == [("type", "value", "quarantine")]
-    assert "held numbers before and holds texts now, such as 'low'" in done.changes[0].detail
+    assert "held numbers before and holds text now, such as 'low'" in done.changes[0].detail
     assert done.frame["target"].to_list() == [3.0]
     assert done.rejected["reason"].to_list() == ["'high' is not a number", "'low' is not a number"]
 
@@ -201,7 +209,7 @@ def test_steps_that_become_times_are_told_and_refused(dtype):
 def test_a_changed_type_stops_the_source_where_it_is_to():
     feed = Feed(on_change={"value": "stop"})
     feed(value=["1"])
-    with pytest.raises(SourceError, match="column 'value' held numbers before and holds texts now, such as 'high'"):
+    with pytest.raises(SourceError, match="column 'value' held numbers before and holds text now, such as 'high'"):
         feed(value=["high"])
 
 
@@ -217,14 +225,14 @@ def test_another_unit_is_told_with_both_sizes_and_the_row_once(factor, said):
     assert told(feed(value=numbers(12, 64))) == [("unit", "value", "ignore")]
 
 
-@pytest.mark.parametrize("size", [1, 5, 7, 40, 256])
-def test_another_unit_is_found_at_the_same_row_wherever_batches_are_cut(size):
+@pytest.mark.parametrize(("size", "since"), [(3, 160), (7, 155), (40, 129), (256, 129)])
+def test_another_unit_is_found_wherever_batches_are_cut_and_small_ones_tell_where_it_was_certain(size, since):
     feed, found = Feed(), []
     values = numbers(12, 128) + [100 * value for value in numbers(12, 128, seed=1)]
     for start in range(0, len(values), size):
         found += feed(value=values[start : start + size]).changes
-    assert [(change.kind, "from row 129 on" in change.detail) for change in found] == [("unit", size > 32)] or size < 32
-    assert len(found) == 1
+    assert [change.kind for change in found] == ["unit"]
+    assert f"from row {since} on" in found[0].detail
 
 
 def test_readings_in_another_unit_go_to_quarantine_until_the_old_one_is_back():
@@ -272,3 +280,44 @@ def test_what_cannot_be_done_about_a_change_is_refused(rules, found):
 
 def test_what_is_done_about_changes_is_no_part_of_what_a_source_is():
     assert Feed().mapping.decisive == Feed(on_change={"new": "add"}).mapping.decisive
+
+
+@pytest.mark.parametrize("name", ["ETTh1", "m4_hourly_train", "beijing_pm25", "exchange_rate", "ecg_mitbih_208_5min"])
+def test_real_series_in_batches_are_no_change(shared, name):
+    assert changes_of(shared, name, factor=1) == []
+
+
+@pytest.mark.parametrize("name", ["ETTh1", "m4_hourly_train", "pjm_in_zone_utc", "vix_daily"])
+def test_real_series_a_thousand_times_larger_from_a_batch_on_are_told_once(shared, name):
+    found = changes_of(shared, name, factor=1000)
+    assert [change.kind for change in found] == ["unit"]
+    assert "1,000 times larger" in found[0].detail
+
+
+def changes_of(shared, name, *, factor, batches=20):
+    feed = Feed(columns={"timestamp": "ds", "target": "y", "series_id": "unique_id"})
+    frame = pl.read_parquet(shared(f"parquet/{name}.parquet")).select("unique_id", "ds", "y").head(100_000)
+    frame = frame.sort("ds", "unique_id").with_row_index(ROW, offset=1).cast({ROW: pl.Int64, "y": pl.Float64})
+    size, found = len(frame) // batches + 1, []
+    for number in range(batches):
+        rows = frame[number * size : (number + 1) * size]
+        rows = rows.with_columns(pl.col("y") * (factor if 2 * number >= batches else 1))
+        done = to_long(Rows(rows), feed.mapping, name=name, memory=feed.memory)
+        feed.memory = Memory.of(json.loads(json.dumps(done.memory.as_cursor())))
+        found += done.changes
+    return found
+
+
+def test_an_ingest_tells_of_changes_and_the_table_grows_by_the_column_that_is_added(tmp_path):
+    columns = {"timestamp": "time", "target": "value"}
+    source = {"kind": "file", "path": "*.csv", "columns": columns, "settle": 0, "on_change": {"new": "add"}}
+    text = yaml.safe_dump({"name": "p", "horizon": 1, "sources": [source]})
+    pipeline = parse(text, file=tmp_path / "p.yaml")
+    (tmp_path / "a.csv").write_text("time,value\n2024-01-01,1\n")
+    assert ingest(pipeline).changes == []
+    (tmp_path / "b.csv").write_text("time,value,humidity\n2024-01-02,2,40\n")
+    told = [(change["kind"], change["column"], change["action"]) for change in ingest(pipeline).changes]
+    assert told == [("new", "humidity", "add")]
+    (tmp_path / "c.csv").write_text("time,value,humidity\n2024-01-03,3,41\n")
+    assert ingest(pipeline).changes == []
+    assert table.read(pipeline.table("observations"))["humidity"].to_list() == [None, 40.0, 41.0]

@@ -52,7 +52,7 @@ def test_json_stands_alone_on_standard_output_and_the_steps_on_standard_error(ra
     told = json.loads(done.stdout)
     assert told["ingest"]["inserted"] == 400
     lines = [line for line in done.stderr.splitlines() if "tiny: " in line]
-    assert any("ingest: 400 new rows" in line for line in lines)
+    assert any("ingest: 400 rows read: 400 new rows" in line for line in lines)
     assert any("champion v" in line for line in lines)
     assert len(lines) == len(done.stderr.splitlines()) <= 12  # one line a step, and nothing of Prefect's own
     assert not list(elsewhere.iterdir())  # relative paths count from the project
@@ -121,7 +121,10 @@ def test_a_wrong_option_and_a_wrong_table_are_told(tmp_path, capsys):
     assert cli.main(["run", str(file), "--nope"]) == 2
     assert "--nope" in capsys.readouterr().err
     assert cli.main(["table", str(file), "nothing"]) == 1
-    assert "expected one of observations, quarantine, forecasts, ingests, stale; found 'nothing'" in capsys.readouterr().err
+    assert (
+        "expected one of observations, quarantine, forecasts, ingests, stale; found 'nothing'"
+        in capsys.readouterr().err
+    )
     assert cli.main(["ingest", str(file), "--until", "soon"]) == 1
     assert "--until soon: expected an ISO time" in capsys.readouterr().err
 

@@ -63,7 +63,10 @@ def test_an_absent_secret_is_named(tmp_path, monkeypatch):
         (("horizon: 24", "horizn: 24"), r"horizn: unknown key; did you mean `horizon`\?"),
         (("horizon: 24", "horizn: 24"), "horizon: this key is needed and absent"),
         (("path:", "pth:"), r"sources.0.file.pth: unknown key; did you mean `path`\?"),
-        (("kind: file", "kind: fil"), r"kind: expected one of \['file', .*, 'dataset'\]; found 'fil'; did you mean `file`"),
+        (
+            ("kind: file", "kind: fil"),
+            r"kind: expected one of \['file', .*, 'dataset'\]; found 'fil'; did you mean `file`",
+        ),
         (("[naive,", "[naiv,"), r"found 'naiv'; did you mean `naive`\?"),
         (("name: wide_gru", "name: gru"), "two candidates of one name"),
         (("horizon: 24", "horizon: 0"), "horizon: .*greater than or equal to 1; found 0"),

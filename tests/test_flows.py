@@ -15,7 +15,7 @@ from small_project import START, TEXT, project, write_rows
 
 from rnnforecast import config, registry, table
 from rnnforecast.fitted import FittedError
-from rnnforecast.flows import forecast, ingest, jobs, pages, pipeline, replay, retrain, study
+from rnnforecast.flows import forecast, ingest, jobs, pages, pipeline, replay, retrain, study, upkeep
 from rnnforecast.forecast import ForecastError
 from rnnforecast.learner import Learner
 from rnnforecast.sources import SourceError
@@ -43,7 +43,7 @@ def versions(file):
 
 
 def test_every_flow_of_the_package_is_a_flow_and_not_a_placeholder():
-    for name in ("ingest", "retrain", "forecast", "pipeline", "replay", "search"):
+    for name in ("ingest", "retrain", "forecast", "upkeep", "pipeline", "replay", "search"):
         flow = getattr(importlib.import_module(f"rnnforecast.flows.{name}"), name)
         assert isinstance(flow, Flow)
         assert flow.name == name
@@ -105,6 +105,16 @@ def test_a_forecast_can_be_exported_and_another_suffix_is_refused(first_run, tmp
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
     with pytest.raises(ForecastError, match=r"out\.xlsx: expected a name that ends in \.parquet or \.csv"):
         forecast.forecast(str(file), output=str(tmp_path / "out.xlsx"))
+
+
+def test_a_series_that_is_named_like_a_formula_is_text_in_an_exported_file(tmp_path):
+    frame = pl.DataFrame({"series_id": ["=cmd|' /C calc'!A0", "-5", "plain"], "mean": [1.0, -2.0, 3.0]})
+    for suffix in ("csv", "parquet"):
+        forecast.export(frame, tmp_path / f"x.{suffix}")
+    assert pl.read_parquet(tmp_path / "x.parquet").equals(frame)
+    written = pl.read_csv(tmp_path / "x.csv")
+    assert written["series_id"].to_list() == ["'=cmd|' /C calc'!A0", "'-5", "plain"]
+    assert written["mean"].to_list() == [1.0, -2.0, 3.0]
 
 
 def test_force_trains_all_anew_and_a_challenger_that_is_only_equal_stays_challenger(tmp_path, monkeypatch):
@@ -261,3 +271,23 @@ def test_new_rows_are_exactly_those_and_forecasts_start_from_the_new_cutoff(firs
     assert any(row["model"].startswith("champion v") for row in done["leaderboard"])  # scored on the same cutoffs
     stored = table.read(config.load(file).table("forecasts"))
     assert stored["cutoff"].unique().sort().to_list() == [START + timedelta(hours=hour) for hour in (199, 205)]
+
+
+def test_upkeep_keeps_the_versions_that_models_were_trained_on_and_no_others(first_run, monkeypatch):
+    file, _ = first_run
+    loaded = config.load(file)
+    path, clean = loaded.table("observations"), table.clean
+    named = sorted(set(registry.history(loaded)["table_version"]))
+    before = [table.digest(table.read(path, version=version)) for version in named]
+    write_rows(file.parent, since=206, until=207)
+    plain = ingest.ingest(str(file))["version"]
+    assert plain not in named
+    monkeypatch.setattr(table, "clean", lambda path, *, hours, **keys: clean(path, hours=0, **keys))  # a month later
+    done = upkeep.upkeep(str(file))
+    assert done["kept"] == named
+    assert (done["tables"][0]["table"], done["tables"][0]["files_after"]) == ("observations", 1)
+    assert [table.digest(table.read(path, version=version)) for version in named] == before
+    with pytest.raises(table.TableError, match=f"version {plain} is not kept any more"):
+        table.read(path, version=plain)
+    with pytest.raises(jobs.JobError, match="keep_days: expected 1 or more; found 0"):
+        upkeep.upkeep(str(file), keep_days=0)

@@ -388,6 +388,26 @@ def test_an_answer_of_the_largest_size_is_taken(opened):
 
 
 @pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"[" + b"{}," * 2_000_000 + b"{}]", "more than 2,000,000 lists and objects"),
+        (b"[" + b"1," * 1_000_000 + b"1]", "1,000,001 rows in one answer"),
+        (b"[{" + b",".join(b'"%d":1' % key for key in range(100_001)) + b"}]", "more than 100,000 different keys"),
+    ],
+    ids=["objects", "rows", "columns"],
+)
+def test_an_answer_that_would_grow_beyond_memory_is_refused(opened, body, message):
+    with serving(lambda asked: body) as endpoint, pytest.raises(SourceError, match=message):
+        read(opened(endpoint.url))
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_an_answer_of_too_many_lines_is_refused(opened, kind):
+    with serving(lambda asked: b"1\n" * 1_000_001) as endpoint, pytest.raises(SourceError, match="1,000,000 lines"):
+        read(opened(endpoint.url, format=kind))
+
+
+@pytest.mark.parametrize(
     ("headers", "message"),
     [({"Content-Encoding": "br"}, "expected gzip or no packing; found 'br'"), ({"Content-Encoding": "gzip"}, "is not")],
 )

@@ -47,7 +47,8 @@ def written(draw):
     ascii_only = draw(st.booleans())
     pairs = draw(st.lists(st.tuples(KEYS, VALUES), max_size=4))
     blank = draw(BLANKS)
-    return f"{blank}{{{','.join(f'{blank}{json.dumps(key, ensure_ascii=ascii_only)}{blank}:{value}' for key, value in pairs)}{blank}}}"
+    fields = [f"{blank}{json.dumps(key, ensure_ascii=ascii_only)}{blank}:{value}" for key, value in pairs]
+    return f"{blank}{{{','.join(fields)}{blank}}}"
 
 
 def reference(text):

@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import sqlite3
-import time
 from datetime import UTC, datetime, timedelta
 
 import killed
@@ -56,7 +55,7 @@ def sql_source(folder):
         database.execute("CREATE TABLE readings (id INTEGER PRIMARY KEY, time TEXT, who TEXT, value TEXT)")
         database.executemany("INSERT INTO readings VALUES (:id, :time, :who, :value)", readings())
     query = "SELECT id, time, who, value FROM readings"
-    source = {"kind": "sql", "uri": "sqlite:///plant.db", "query": query, "watermark": "id", "batch_rows": 150}
+    source = {"kind": "sql", "uri": "sqlite:///plant.db", "query": query, "watermark": "id", "batch_rows": 90}
     return {**source, "columns": COLUMNS}
 
 
@@ -77,7 +76,7 @@ def brokers():
 
 def kafka_source(brokers):
     def source(folder):
-        kafka = {"kind": "kafka", "brokers": brokers, "topics": ["plant"], "batch_messages": 150}
+        kafka = {"kind": "kafka", "brokers": brokers, "topics": ["plant"], "batch_messages": 90}
         return {**kafka, "columns": COLUMNS}
 
     return source
@@ -113,32 +112,39 @@ def outcome(file):
     }
 
 
+def killed_at_random(forks, file, generator):
+    """Start an ingest and kill it somewhere: before, while or after it stores for the n-th time. Whether it was."""
+    here, there = forks.Pipe(duplex=False)
+    process = forks.Process(target=killed.ingest, args=(file, there))
+    process.start()
+    there.close()
+    try:
+        for _ in range(generator.randint(0, 4)):
+            here.recv_bytes()
+        process.join(generator.uniform(0, 0.06))
+    except EOFError:  # it has come to its end
+        process.join()
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
 @pytest.mark.parametrize("kind", KILLS)
 def test_ingests_that_are_killed_again_and_again_end_as_one_that_is_not(kind, tmp_path, forks, request):
     source = kafka_source(request.getfixturevalue("brokers")) if kind == "kafka" else globals()[f"{kind}_source"]
     clean = project(tmp_path / "clean", source)
-    started = time.monotonic()
     killed.ingest(clean)
-    lasted = time.monotonic() - started
     expected = outcome(clean)
     assert expected["quarantined"] > 30
-    generator, kills, stored, chain, file = random.Random(5), 0, set(), 0, None
+    generator, kills, stored, chain = random.Random(5), 0, set(), 0
     while kills < KILLS[kind]:
-        file = file or project(tmp_path / f"chain{chain}", source)
-        process = forks.Process(target=killed.ingest, args=(file,))
-        process.start()
-        process.join(generator.uniform(0, 0.8 * lasted))
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        if process.exitcode == -signal.SIGKILL:
+        file = project(tmp_path / f"chain{chain}", source)
+        while kills < KILLS[kind] and killed_at_random(forks, file, generator):
             kills += 1
             stored.add((chain, table.version(load(file).table("observations"))))
-            continue
-        assert process.exitcode == 0
-        assert outcome(file) == expected
-        file, chain = None, chain + 1
-    if file is not None:
         killed.ingest(file)
         assert outcome(file) == expected
+        chain += 1
     assert len(stored) > KILLS[kind] / 4, "the kills did not fall between the commits"

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_a_job_without_a_schedule_is_deployed_but_not_scheduled(tmp_path):
     file = project(tmp_path, TEXT + "schedules: {ingest: '5 * * * *'}\n")
     made = {each.name: each for each in serve.deployments(file)}
-    assert set(made) == {"tiny-ingest", "tiny-retrain", "tiny-forecast"}
+    assert set(made) == {"tiny-ingest", "tiny-retrain", "tiny-forecast", "tiny-upkeep"}
     assert [each.schedule.cron for each in made["tiny-ingest"].schedules] == ["5 * * * *"]
     assert not made["tiny-retrain"].schedules
     assert made["tiny-ingest"].entrypoint == "rnnforecast.flows.ingest.ingest"
@@ -37,7 +37,7 @@ def test_prefect_yaml_deploys_the_shipped_pipelines_as_they_say_themselves():
     expected = {}
     for file in (ROOT / "flows" / "pipelines").glob("*.yaml"):
         loaded = config.load(file)
-        for job in ("ingest", "retrain", "forecast"):
+        for job in serve.JOBS:
             path = file.relative_to(ROOT).as_posix()
             cron = [{"cron": getattr(loaded.schedules, job), "timezone": "UTC"}]
             expected[f"{loaded.name}-{job}"] = (f"rnnforecast.flows.{job}.{job}", {"pipeline": path}, cron)
@@ -53,7 +53,7 @@ def test_the_shipped_pipelines_load_and_name_their_schedules(name):
     loaded = config.load(ROOT / "flows" / "pipelines" / f"{name}.yaml")
     assert loaded.name == name
     assert loaded.root == ROOT
-    assert all((loaded.schedules.ingest, loaded.schedules.retrain, loaded.schedules.forecast))
+    assert all(getattr(loaded.schedules, job) for job in serve.JOBS)
     assert {candidate.model for candidate in loaded.models} >= {"naive", "seasonal_naive", "gru", "lstm", "seq2seq"}
 
 

@@ -93,7 +93,9 @@ def test_late_rows_go_to_their_time_and_leave_the_files_between_alone(built):
     for first in range(0, 100, 20):
         put(built, range(first, first + 20))
     untouched = {file.path for file in files(built)[1:-1]}
-    first, last = (file.path for file in (min(files(built), key=lambda f: f.low), max(files(built), key=lambda f: f.low)))
+    first, last = (
+        file.path for file in (min(files(built), key=lambda f: f.low), max(files(built), key=lambda f: f.low))
+    )
     put(built, [3, 99, 100], series=("late",))
     before = digest(built)
     upkeep(built)

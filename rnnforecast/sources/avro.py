@@ -72,7 +72,7 @@ class AvroValues:
             try:
                 records.append(self._record(value))
                 places.append(place)
-            except _Unreadable as error:
+            except UnreadableError as error:
                 wrong[place] = str(error)
             except Exception as error:  # fastavro raises whatever the bytes lead it to
                 wrong[place] = f"expected Avro of the schema; found none ({type(error).__name__}: {one_line(error)})"
@@ -85,7 +85,7 @@ class AvroValues:
         data.seek(start)
         record = fastavro.schemaless_reader(data, schema, None)
         if data.tell() != len(value):
-            raise _Unreadable(f"expected {data.tell()} bytes by the schema; found {len(value)}")
+            raise UnreadableError(f"expected {data.tell()} bytes by the schema; found {len(value)}")
         return record  # type: ignore[return-value]
 
     def _framed(self, value: bytes) -> tuple[Schema, int]:
@@ -94,18 +94,20 @@ class AvroValues:
             return self._schemas[-1], 0
         if self._framing == "single_object":
             if value[:10] != self._mark:
-                raise _Unreadable(f"expected the mark {self._mark.hex()} of the schema; found {value[:10].hex()}")
+                raise UnreadableError(f"expected the mark {self._mark.hex()} of the schema; found {value[:10].hex()}")
             return self._schemas[-1], 10
         if value[:1] != CONFLUENT or len(value) < 5:
-            raise _Unreadable(f"expected a zero byte and the number of a schema; found {value[:5].hex() or 'nothing'}")
+            raise UnreadableError(
+                f"expected a zero byte and the number of a schema; found {value[:5].hex() or 'nothing'}"
+            )
         number = int.from_bytes(value[1:5], "big")
         if self._file is None:
             if number not in self._schemas:
-                raise _Unreadable(f"written with schema {number}; add its file under `avro_schema:`")
+                raise UnreadableError(f"written with schema {number}; add its file under `avro_schema:`")
             return self._schemas[number], 5
         self.known = number if self.known is None else self.known
         if number != self.known:
-            raise _Unreadable(
+            raise UnreadableError(
                 f"written with schema {number}; {self._file} is taken for {self.known}, the first there was; "
                 f"give each its file, as `avro_schema: {{{self.known}: {self._file}, {number}: ...}}`"
             )
@@ -123,7 +125,7 @@ class AvroValues:
         return {name: make for name, make in made.items() if not name.startswith("#")}
 
 
-class _Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A value that is not what the schema says."""
 
 

@@ -18,6 +18,7 @@ from rnnforecast.sources.layout import Mapping, absent, columns_used
 from rnnforecast.sources.rows import Rows
 
 NUMBER, TEXT, TIME, EMPTY = "number", "text", "time", "empty"
+WORDS: Final = {NUMBER: "numbers", TEXT: "text", TIME: "times", EMPTY: "nothing yet"}
 DEFAULTS: Final = {"new": "ignore", "type": "quarantine", "unit": "ignore"}
 MOST_NAMES: Final = 2_000  # that a cursor remembers; of a source with more, new columns are not told
 MOST_TOLD: Final = 20
@@ -132,12 +133,17 @@ class _Missing:
                 continue
             before = counts.get(column, 0)
             found[column] = before + rows
-            first = not proven and column not in self._mapping.needed
+            first = not proven and column not in (self._known or ()) and not self._may_wait(column)
             if first or before < SPARSE <= found[column]:
                 self._missing(column, mapped=column not in self._optional)
             elif before >= SPARSE and self._action(column, mapped=True) == "quarantine":
                 self.held.append(column)
         return found
+
+    def _may_wait(self, column: str) -> bool:
+        """Whether a key that no row has had yet may come later: a covariate, or one of several targets."""
+        others = self._mapping.is_wide and not self._here.isdisjoint(self._mapping.source.columns.target)
+        return column in self._mapping.needed or (others and self._mapping.is_value(column))
 
     def _action(self, column: str, *, mapped: bool) -> str:
         return action(self._mapping.source, "missing", column, default="stop" if mapped else "ignore")
@@ -183,7 +189,7 @@ def _new(
         if chosen == "stop":
             raise stop(name, f"column '{column}' is new, which earlier rows did not have", column)
         kind = type_of(rows.frame[column], [*NULL_VALUES, *mapping.source.null_values])
-        detail = f"{name}: new, holds {'nothing yet' if kind == EMPTY else kind + 's'}"
+        detail = f"{name}: new, holds {WORDS[kind]}"
         if chosen == "add" and (kind != NUMBER or inside in taken or inside.startswith("#")):
             found[column] = None if kind == EMPTY else Change("new", column, f"{detail}: not added", "ignore")
             continue
@@ -210,7 +216,8 @@ def _types(
         if was is not None and was != now:
             chosen = action(mapping.source, "type", column)
             cells = rows.frame[column].drop_nulls()
-            said = f"column '{column}' held {was}s before and holds {now}s now, such as {str(cells[len(cells) // 2])[:40]!r}"
+            example = str(cells[len(cells) // 2])[:40]
+            said = f"column '{column}' held {WORDS[was]} before and holds {WORDS[now]} now, such as {example!r}"
             if chosen == "stop":
                 raise stop(name, said, column)
             changes.append(Change("type", column, f"{name}: {said}", chosen if column != clock else "quarantine"))

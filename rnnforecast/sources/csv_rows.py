@@ -28,30 +28,30 @@ class CsvText:
         text, quotes that do not match, and first rows that mostly do not have the header's number of fields.
         """
         body = decode(data, name=self._name, first=first) if data else ""
+        used = data.count(b"\n")
         if '"' in body:
-            numbers, fields, used = self._quoted(body, first=first, last=last)
+            numbers, records, used = self._quoted(body, first=first, last=last)
         else:
-            used = data.count(b"\n")
             plain = self._plain(data, first=first, lines=used)
             if plain is not None:
                 return Rows(plain, offset=len(data), lines=used)
-            numbers, fields = self._split(body, first=first)
-        if len(numbers) == 0 and start and last:
+            numbers, records = self._split(body, first=first)
+        if not numbers and start and last:
             raise NothingYet(f"{self._name}: no rows: the file holds its header only; check what wrote it")
-        counts = fields.list.len()
-        if start:
-            self._check_widths(numbers, counts)
-        right = counts == len(self._names)
-        frame = pl.DataFrame({ROW: numbers, "fields": fields}).filter(right)
-        frame = frame.select(ROW, *(pl.col("fields").list.get(i).alias(c) for i, c in enumerate(self._names)))
+        width = len(self._names)
+        wrong = [(row, record) for row, record in zip(numbers, records, strict=True) if len(record) != width]
+        if start and 2 * len(wrong) > len(numbers):
+            raise self._wrong_widths(wrong, len(numbers))
+        if wrong:
+            numbers = [row for row, record in zip(numbers, records, strict=True) if len(record) == width]
+            records = [record for record in records if len(record) == width]
+        cells = zip(self._names, zip(*records, strict=True) if records else [()] * width, strict=True)
+        columns = {column: pl.Series(values, dtype=pl.String()) for column, values in cells}
         misfits = [
-            (
-                row,
-                f"{len(cells)} fields, where the header has {len(self._names)}",
-                json.dumps(cells, ensure_ascii=False),
-            )
-            for row, cells in zip(numbers.filter(~right).to_list(), fields.filter(~right).to_list(), strict=True)
+            (row, f"{len(record)} fields, where the header has {width}", json.dumps(record, ensure_ascii=False))
+            for row, record in wrong
         ]
+        frame = pl.DataFrame({ROW: pl.Series(numbers, dtype=pl.Int64()), **columns})
         return Rows(frame, misfits, offset=_end_of_line(data, used), lines=used)
 
     def _plain(self, data: bytes, *, first: int, lines: int) -> pl.DataFrame | None:
@@ -80,22 +80,24 @@ class CsvText:
         assert len(frame) == lines
         return frame.rechunk().select(pl.int_range(first, first + lines, dtype=pl.Int64).alias(ROW), pl.all())
 
-    def _split(self, body: str, *, first: int) -> tuple[pl.Series, pl.Series]:
-        """Lines without quotes as (line numbers, lists of fields); blank lines are left out."""
-        lines = pl.DataFrame({"line": body.split("\n")}).with_row_index(ROW, offset=first)
-        lines = lines.filter(pl.col("line").str.strip_chars(f" \t\r{self._separator}") != "")
-        return lines[ROW].cast(pl.Int64), lines["line"].str.split(self._separator)
+    def _split(self, body: str, *, first: int) -> tuple[list[int], list[list[str]]]:
+        """Lines without quotes as (line numbers, fields); blank lines are left out."""
+        blank = f" \t\r{self._separator}"
+        found = [(row, line) for row, line in enumerate(body.split("\n"), start=first) if line.strip(blank)]
+        return [row for row, _ in found], [line.split(self._separator) for _, line in found]
 
-    def _quoted(self, body: str, *, first: int, last: bool) -> tuple[pl.Series, pl.Series, int]:
+    def _quoted(self, body: str, *, first: int, last: bool) -> tuple[list[int], list[list[str]], int]:
         """As `_split`, where fields may hold separators and line ends; also how many lines the finished rows take."""
-        numbers, fields, begin, used = [], [], 0, 0
+        numbers: list[int] = []
+        records: list[list[str]] = []
+        begin = used = 0
         ends = body.count("\n")
         reader = csv.reader(io.StringIO(body), delimiter=self._separator, strict=True)
         try:
             for record in reader:
                 if any(cell.strip() for cell in record):
                     numbers.append(first + begin)
-                    fields.append(record)
+                    records.append(record)
                 begin = reader.line_num
                 used = begin if begin <= ends else used  # a row without a line end is not finished
         except csv.Error as error:
@@ -103,19 +105,15 @@ class CsvText:
                 raise SourceError(
                     f"{self._name}: row {first + begin}: quotes do not match ({error}); close or double them"
                 ) from None
-        return pl.Series(numbers, dtype=pl.Int64), pl.Series(fields, dtype=pl.List(pl.String())), used
+        return numbers, records, used
 
-    def _check_widths(self, numbers: pl.Series, counts: pl.Series) -> None:
-        """Refuse a file most of whose rows do not fit its header: then the header is wrong, not the rows."""
-        wrong = counts != len(self._names)
-        if 2 * int(wrong.sum()) <= len(counts):
-            return
-        row, found = numbers.filter(wrong)[0], counts.filter(wrong)[0]
-        missing = "add the missing names" if found > len(self._names) else "take out the names without a field"
-        raise SourceError(
-            f"{self._name}: row {row} has {found} fields and the header (row 1) {len(self._names)}, and so in "
-            f"{int(wrong.sum())} of {len(counts)} rows; correct the header ({missing}), or set `separator:` if it is "
-            f"not the one configured"
+    def _wrong_widths(self, wrong: list[tuple[int, list[str]]], count: int) -> SourceError:
+        """Most rows do not fit the header: then it is the header that is wrong, not the rows."""
+        (row, record), width = wrong[0], len(self._names)
+        missing = "add the missing names" if len(record) > width else "take out the names without a field"
+        return SourceError(
+            f"{self._name}: row {row} has {len(record)} fields and the header (row 1) {width}, and so in {len(wrong)} "
+            f"of {count} rows; correct the header ({missing}), or set `separator:` if it is not the one configured"
         )
 
 

@@ -15,13 +15,14 @@ from rnnforecast.columns import TIMESTAMP
 from rnnforecast.config import FileSource, Pipeline
 from rnnforecast.sources import landing
 from rnnforecast.sources.base import REJECTED, Batch, Cursor, Quiet, SourceError, Until, empty_long, identity
+from rnnforecast.sources.find import find
 from rnnforecast.sources.formats import suffix_format
 from rnnforecast.sources.layout import Mapping
 from rnnforecast.sources.opened import TYPED, How, Opened, opened
 from rnnforecast.sources.parse import Long, Memory, to_long
 from rnnforecast.sources.pieces import Entry, Piece
-from rnnforecast.sources.places import File, find
-from rnnforecast.sources.rows import BLOCK, MOST_ROWS, NothingYet
+from rnnforecast.sources.places import File
+from rnnforecast.sources.rows import BLOCK, MOST_ROWS, BreaksOff, NothingYet
 
 GROWTH: Final = 4  # times as much is read together where the first rows leave a question open
 
@@ -101,9 +102,9 @@ class FileReader(Quiet):
                 raise
             yield self._nothing(course, f"passed over: {error}")
         except SourceError as error:
-            if not landing.breaks_off(file, kind):
+            if not landing.may_go_on(file, kind, broken=isinstance(error, BreaksOff)):
                 raise
-            yield self._nothing(course, f"left for the next ingest, it breaks off: {error}")
+            yield self._nothing(course, f"left for the next ingest, as it may still be written: {error}")
 
     def _batches(self, at: Opened, file: File, stat: Entry, course: Course) -> Iterator[Batch]:
         """The rest of an opened file, a batch for each of its pieces."""
@@ -115,7 +116,8 @@ class FileReader(Quiet):
             course.entries[file.name] = {**entry, **stat}
         while True:
             found = self._next(at, file.name, memory, course)
-            if found is None:
+            if found is None:  # the end was where the last piece ended
+                course.entries[file.name] = {**course.entries[file.name], "done": True}
                 yield self._nothing(course)
                 return
             piece, part = found
@@ -129,7 +131,7 @@ class FileReader(Quiet):
             notes = (f"{file.name}: its end is not finished yet, and left for the next ingest",)
             left = piece.last and not piece.entry["done"]
             if left and not landing.is_young(stat):
-                raise SourceError(f"{file.name}: breaks off before its end; check what wrote it, and write it again")
+                raise BreaksOff(file.name)
             cursor = course.as_cursor()
             yield Batch(part.frame, part.rejected, cursor, file.name, part.changes, notes if left else ())
             if piece.last:
@@ -140,18 +142,18 @@ class FileReader(Quiet):
 
         Where the file's own times leave one open to its end, they are read as the files of the source before it.
         """
-        size, piece = at.pieces.size, None
+        size = at.pieces.size
         while True:
+            piece = at.pieces.piece(size)
+            if piece is None:
+                return None
             try:
-                piece = at.pieces.piece(size)
-                return (piece, to_long(piece.rows, self._mapping, name=name, memory=memory)) if piece else None
-            except NothingYet:
-                raise
+                return piece, to_long(piece.rows, self._mapping, name=name, memory=memory)
             except SourceError:
-                if not memory.resumed and size < at.pieces.most and not (piece and piece.last):
+                if not memory.resumed and size < at.pieces.most and not piece.last:
                     size = min(GROWTH * size, at.pieces.most)
                     continue
-                if piece is None or course.kind is None or memory.kind is not None:
+                if course.kind is None or memory.kind is not None:
                     raise
                 as_before = replace(memory, kind=course.kind)
                 return piece, to_long(piece.rows, self._mapping, name=name, memory=as_before)

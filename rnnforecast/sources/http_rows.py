@@ -10,14 +10,18 @@ from rnnforecast.config import HttpSource
 from rnnforecast.sources.base import ROW, SourceError
 from rnnforecast.sources.csv_rows import read_csv
 from rnnforecast.sources.json_rows import read_jsonl
-from rnnforecast.sources.rows import MOST_CELLS, MOST_COLUMNS, NothingYet, Rows
+from rnnforecast.sources.rows import MOST_CELLS, MOST_COLUMNS, MOST_ROWS, NothingYet, Rows
 
 NOT_AN_OBJECT: Final = "the record is not a JSON object of text"
 ABSENT: Final = object()
+MOST_PARTS: Final = 2 * MOST_ROWS
+SMALLER: Final = "check `url:` and `records:`, or ask for less by `paging: size:`"
 
 
 def parsed(body: bytes, name: str) -> Any:
-    """A JSON answer, numbers as the text they are; raises SourceError for what is none."""
+    """A JSON answer, numbers as the text they are; raises SourceError for what is none, or would not fit in memory."""
+    if body.count(b"{") + body.count(b"[") > MOST_PARTS:  # each costs a hundred times its bytes once it is parsed
+        raise SourceError(f"{name}: more than {MOST_PARTS:,} lists and objects in one answer; {SMALLER}")
     try:
         return json.loads(body, parse_float=str, parse_int=str, parse_constant=str)
     except RecursionError:
@@ -31,12 +35,16 @@ def parsed(body: bytes, name: str) -> Any:
 
 def text_rows(body: bytes, source: HttpSource, *, name: str) -> Rows:
     """The rows of a CSV or JSON lines answer; none where it is empty, or a header alone."""
+    if body.count(b"\n") > MOST_ROWS:
+        raise SourceError(f"{name}: more than {MOST_ROWS:,} lines in one answer; {SMALLER}")
     try:
-        if source.format == "csv":
-            return read_csv(body, name=name, separator=source.separator)
-        return read_jsonl(body, name=name)
+        is_csv = source.format == "csv"
+        rows = read_csv(body, name=name, separator=source.separator) if is_csv else read_jsonl(body, name=name)
     except NothingYet:
         return Rows(pl.DataFrame(schema={ROW: pl.Int64()}))
+    if not rows.whole:
+        raise SourceError(f"{name}: more than {MOST_CELLS:,} cells in one answer; {SMALLER}")
+    return rows
 
 
 def json_rows(document: Any, path: str | None, *, name: str) -> Rows:
@@ -91,6 +99,8 @@ def _records(columns: dict[str, list[Any]], name: str) -> list[dict[str, Any]]:
 
 def _rows(records: list[Any], name: str) -> Rows:
     """Objects as rows of text, in their order; what is no object is a misfit."""
+    if len(records) > MOST_ROWS:
+        raise SourceError(f"{name}: {len(records):,} rows in one answer, where {MOST_ROWS:,} are the most; {SMALLER}")
     taken: list[dict[str, Any]] = []
     misfits: list[tuple[int, str, str]] = []
     columns: dict[str, pl.DataType] = {}
@@ -103,8 +113,7 @@ def _rows(records: list[Any], name: str) -> Rows:
         columns.update(dict.fromkeys(cells, pl.String()))
         if len(columns) > MOST_COLUMNS or len(taken) * len(columns) > MOST_CELLS:
             raise SourceError(
-                f"{name}: more than {MOST_COLUMNS:,} different keys, or {MOST_CELLS:,} cells, in one answer; check "
-                f"`records:`, or ask for less by `paging: size:`"
+                f"{name}: more than {MOST_COLUMNS:,} different keys, or {MOST_CELLS:,} cells, in one answer; {SMALLER}"
             )
     columns.pop(ROW, None)
     return Rows(pl.DataFrame(taken, schema={ROW: pl.Int64(), **columns}), misfits, sparse=True)

@@ -1,12 +1,16 @@
 """JSON lines to rows, a block at a time: one object a line, every value the text it has in the file."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from rnnforecast.sources.base import ROW, SourceError
 from rnnforecast.sources.rows import MOST_CELLS, MOST_COLUMNS, NothingYet, Rows, decode
+
+SPARSE: Final = 20  # times as many cells as values
+# One for all lines: to make one takes longer than to read a line.
+DECODER: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
 class JsonText:
@@ -28,6 +32,7 @@ class JsonText:
         lines, whole = text.split("\n"), True
         for number, line in enumerate(lines, start=first):
             if len(records) * len(columns) > MOST_CELLS:
+                self._check_density(records, len(columns))
                 lines, whole = lines[: number - first], False
                 break
             if not line.strip():
@@ -51,6 +56,14 @@ class JsonText:
         taken = sum(len(line) + 1 for line in data.split(b"\n", len(lines))[: len(lines)])
         return Rows(frame, misfits, offset=taken, lines=len(lines), whole=False, sparse=True)
 
+    def _check_density(self, records: list[dict[str, Any]], columns: int) -> None:
+        """Refuse objects that share no keys: as columns they would be nothing but empty cells."""
+        if sum(map(len, records)) * SPARSE < len(records) * columns:
+            raise SourceError(
+                f"{self._name}: {columns} different keys in {len(records)} lines, most of them in few lines: expected "
+                f"objects of the same keys; check what wrote the file"
+            )
+
 
 def read_jsonl(data: bytes, *, name: str) -> Rows:
     """The rows of a whole JSON lines file; raises SourceError as `JsonText`."""
@@ -60,7 +73,7 @@ def read_jsonl(data: bytes, *, name: str) -> Rows:
 def _object(line: str) -> dict[str, Any] | None:
     """The object of a line, scalars as text; None where there is none, or one that is nested too deep."""
     try:
-        record = json.loads(line, parse_float=str, parse_int=str, parse_constant=str)
+        record = DECODER.decode(line)
         if not isinstance(record, dict):
             return None
         flat = {

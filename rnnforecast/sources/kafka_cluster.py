@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from rnnforecast.config import KafkaSource
+from rnnforecast.secrets import SHORTEST
 from rnnforecast.sources.base import SourceError, nearest
 
 Place = tuple[str, int]  # topic and partition
@@ -88,9 +89,10 @@ class Cluster:
     def _shown(self, error: KafkaError) -> str:
         """An error of the client in one line, without the values of options."""
         text = " ".join(error.str().split())
-        for value in self._source.options.values():
+        for name, value in self._source.options.items():
             secret = value.get_secret_value()
-            text = text.replace(secret, "***") if len(secret) >= 4 else text
+            plain = secret.isdigit() and not any(word in name for word in ("password", "secret", "key", "token"))
+            text = text if plain or len(secret) < SHORTEST else text.replace(secret, "***")
         return text
 
     def _patiently(self, ask: Callable[[float], Found], what: str) -> Found:

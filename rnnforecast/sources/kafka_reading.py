@@ -64,14 +64,14 @@ class Reading:
             for message in messages:
                 error = message.error()
                 if error is None:
-                    chunk[message.topic(), message.partition()].append(message)
+                    chunk[message.topic(), message.partition()].append(message)  # type: ignore[index]
                 else:
                     self._happened(message, error)
             for place, some in chunk.items():
                 found[place] += some
                 count += len(some)
                 size += sum(map(len, some))
-                self._reached(place, some[-1].offset() + 1)
+                self._reached(place, some[-1].offset() + 1)  # type: ignore[operator]
             if messages:
                 self._moved = time.monotonic()
             elif time.monotonic() - self._moved > self._timeout:

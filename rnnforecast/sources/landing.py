@@ -68,9 +68,11 @@ def _age(stat: Entry) -> float:
     return time.time() - float(stat["mtime_ns"]) / 1e9
 
 
-def breaks_off(file: File, kind: str) -> bool:
-    """Whether a file of typed columns has no end yet, and is young enough to be given one."""
+def may_go_on(file: File, kind: str, *, broken: bool) -> bool:
+    """Whether a file that cannot be read has no end yet (or is known to be `broken` off), and may be given one."""
     try:
-        return kind in MAGIC and not packing(file.name) and is_young(file.stat()) and not is_whole(file, kind)
+        if broken or (kind in MAGIC and not packing(file.name) and not is_whole(file, kind)):
+            return is_young(file.stat())
     except FileNotFoundError:
         return True
+    return False

@@ -2,6 +2,8 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from typing import cast
@@ -50,19 +52,30 @@ def opened(file: File, stat: Entry, entry: Entry | None, how: How) -> Opened:
     """
     if how.kind in TYPED:
         return _typed(file, stat, entry, how)
-    name, sampled, header = file.name, file.far and not packing(file.name), how.kind == "csv"
-    stream = unpacked(file.open(), name=name, size=int(stat["size"]))
     at: Standing | None = None
     if entry is not None and entry["offset"]:
-        at = resume(stream, entry, header=header, sampled=sampled)
-        if at is None:
-            stream.close()
-            stream = unpacked(file.open(), name=name, size=int(stat["size"]))
-    resumed = at is not None
-    at = at or begin(stream, name=name, header=header, sampled=sampled)
-    parser = CsvText(at.header, name=name, separator=how.separator) if header else JsonText(name=name)
-    pieces = TextPieces(stream, at, parser, name=name, tail=how.tail, size=how.size)
-    return Opened(stream, pieces, resumed, rewritten=entry is not None and not resumed)
+        stream = unpacked(file.open(), name=file.name, size=int(stat["size"]))
+        with _closed_on_error(stream):
+            at = resume(stream, entry, header=how.kind == "csv", sampled=_sampled(file))
+        if at is not None:
+            with _closed_on_error(stream):
+                return Opened(stream, _text(stream, at, file, how), resumed=True, rewritten=False)
+        stream.close()
+    stream = unpacked(file.open(), name=file.name, size=int(stat["size"]))
+    with _closed_on_error(stream):
+        at = begin(stream, name=file.name, header=how.kind == "csv", sampled=_sampled(file))
+        return Opened(stream, _text(stream, at, file, how), resumed=False, rewritten=entry is not None)
+
+
+def _text(stream: BufferedReader, at: Standing, file: File, how: How) -> TextPieces:
+    csv = how.kind == "csv"
+    parser = CsvText(at.header, name=file.name, separator=how.separator) if csv else JsonText(name=file.name)
+    return TextPieces(stream, at, parser, name=file.name, tail=how.tail, size=how.size)
+
+
+def _sampled(file: File) -> bool:
+    """Whether the rest of the file is not to be fetched only to see that it is the same."""
+    return file.far and not packing(file.name)
 
 
 def _typed(file: File, stat: Entry, entry: Entry | None, how: How) -> Opened:
@@ -71,8 +84,19 @@ def _typed(file: File, stat: Entry, entry: Entry | None, how: How) -> Opened:
     resumed = entry is not None and not entry["done"] and all(entry.get(key) == value for key, value in stat.items())
     stream = _near(file) if file.far else file.open()
     kept = entry if resumed else None
-    pieces = TypedPieces(stream, name=file.name, kind=how.kind, entry=kept, wanted=how.wanted, size=how.size)
+    with _closed_on_error(stream):
+        pieces = TypedPieces(stream, name=file.name, kind=how.kind, entry=kept, wanted=how.wanted, size=how.size)
     return Opened(stream, pieces, resumed, rewritten=entry is not None and not resumed)
+
+
+@contextmanager
+def _closed_on_error(stream: BufferedReader) -> Iterator[None]:
+    """Close a stream where what it was opened for fails."""
+    try:
+        yield
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _near(file: File) -> BufferedReader:

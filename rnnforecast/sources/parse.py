@@ -4,6 +4,7 @@ What cannot be read is named (row, column, reason) and kept for the quarantine. 
 is no bad row but a wrong description of the file, and raises.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from zoneinfo import available_timezones
@@ -71,6 +72,13 @@ def to_long(rows: Rows, mapping: Mapping, *, name: str, memory: Memory) -> Long:
     seen = look(rows, mapping, name=name, profile=memory.profile, proven=proven, resumed=memory.resumed)
     mapping = seen.mapping
     frame = arrange(rows.frame, mapping, name=name)
+    if rows.sparse and mapping.is_wide:  # a message without a key says nothing of that series, and empties nothing
+        frame = frame.filter(pl.col(TARGET).is_not_null())
+        if frame.is_empty():
+            rejected = rejects.table(rows, label=mapping.label, name=name)
+            return Long(
+                empty_long(mapping.covariates), rejected, replace(memory, profile=seen.profile), None, seen.changes
+            )
     frame, memory = _with_stamps(frame, mapping, rejects, name=name, memory=memory)
     frame = _without_missing(frame, seen, rejects)
     for column in (TARGET, *mapping.covariates):
@@ -165,19 +173,26 @@ def _with_stamps(
         frame = frame.with_columns(pl.col("stamp").dt.offset_by(f"-{ending}"))
     zone = _checked_zone(mapping.source.timezone, name)
     frame = to_utc(frame.with_columns(pl.col("stamp").alias("local")), zone=zone, folds=set(memory.folds))
-    folds = _single_folds(frame) if zone else frozenset()
+    folds = _open_folds(frame, memory.folds) if zone else frozenset()
     gone = pl.format(f"no such time in {zone} (the clock change leaves it out): {{}}", pl.col(TIME).cast(pl.String))
     frame = rejects.drop(frame, pl.col("stamp").is_null(), column=pl.lit(label), reason=gone)
     return frame.rename({"stamp": STAMP}), replace(memory, kind=read.kind, folds=folds)
 
 
-def _single_folds(frame: pl.DataFrame) -> frozenset[tuple[str, str]]:
-    """The repeated hours met once on the file's last day: their second hour may come with the next rows."""
-    last = frame["local"].dt.date().max()
-    once = frame.filter(pl.col("fold") & (pl.col("local").dt.date() == last))
-    once = once.filter(~pl.struct(SERIES_ID, "local").is_duplicated())
+def _open_folds(frame: pl.DataFrame, before: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """The repeated hours met once on the day at which their series ends: the second may come with the next rows.
+
+    `before`: those of earlier rows, which stay open until their series goes on to another day.
+    """
+    if not before and not frame["fold"].any():
+        return frozenset()
+    met = Counter(frame.filter("fold").select(SERIES_ID, pl.col("local").dt.to_string("iso")).rows())
+    met.update(before)
+    ends = dict(frame.group_by(SERIES_ID).agg(pl.col("local").last().dt.date().cast(pl.String)).iter_rows())
     return frozenset(
-        (series, stamp) for series, stamp in once.select(SERIES_ID, pl.col("local").dt.to_string("iso")).rows()
+        (series, stamp)
+        for (series, stamp), times in met.items()
+        if times == 1 and ends.get(series, stamp[:10]) == stamp[:10]
     )
 
 

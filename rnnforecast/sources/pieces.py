@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 
 from rnnforecast.sources.base import ROW, SourceError
-from rnnforecast.sources.rows import BLOCK, LONGEST_LINE, MIB, SHOWN, Rows, quoted
+from rnnforecast.sources.rows import BLOCK, LONGEST_LINE, MIB, SHOWN, BreaksOff, Rows, quoted
 
 Entry = dict[str, Any]  # what the cursor keeps of one file
-MOST_TOGETHER: Final = 16 * BLOCK  # read as one where the first rows leave a question open
+MOST_TOGETHER: Final = 4 * BLOCK  # read as one where the first rows leave a question open
 SAMPLE: Final = MIB // 8
 NEWLINE: Final = 10
 
@@ -96,7 +96,10 @@ def begin(stream: BufferedReader, *, name: str, header: bool, sampled: bool) -> 
     digest: Digest = Samples() if sampled else hashlib.sha256()
     if not header:
         return Standing(0, 0, digest, b"")
-    line = stream.readline(LONGEST_LINE + 1)
+    try:
+        line = stream.readline(LONGEST_LINE + 1)
+    except EOFError:
+        raise BreaksOff(name) from None
     if len(line) > LONGEST_LINE:
         raise SourceError(
             f"{name}: row 1: a header of more than {LONGEST_LINE // MIB} MiB; check that this is a CSV file with "
@@ -147,13 +150,15 @@ class TextPieces:
         """The next rows, about `size` bytes of them."""
         while not self._over:
             self._fill(size)
-            data = self._pending if self._ended and self._tail else self._pending[: self._pending.rfind(b"\n") + 1]
-            begin = _long_line(self._pending)
+            # Where it is cut depends on the place in the file alone, not on what happens to be read already.
+            window, ended = self._pending[:size], self._ended and len(self._pending) <= size
+            data = window if ended and self._tail else window[: window.rfind(b"\n") + 1]
+            begin = _long_line(window)
             if begin == 0:
                 return self._skipped()
             if begin is not None:
                 data = data[:begin]
-            last = self._ended and begin is None
+            last = ended and begin is None
             if data or last:
                 rows = self._parser.rows(data, first=self._at.lines + 1, start=self._start, last=last)
                 last = last and rows.whole
@@ -164,7 +169,7 @@ class TextPieces:
                     f"{self._name}: row {self._at.lines + 1}: a row of more than {self.most // MIB} MiB; "
                     f"check its quotes"
                 )
-            size = 2 * max(size, len(self._pending))
+            size *= 2
         return None
 
     def advance(self) -> None:

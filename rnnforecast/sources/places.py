@@ -14,7 +14,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Final, Protocol
 
-from rnnforecast.config import FileSource, Pipeline
 from rnnforecast.sources.base import SourceError
 from rnnforecast.sources.formats import known_format
 from rnnforecast.sources.pieces import Entry
@@ -113,25 +112,3 @@ def local_files(pattern: str, resolved: str, root: Path, *, any_format: bool) ->
         for path in paths
         if path.is_file() and path.resolve().is_relative_to(fixed) and taken(path.name, mask, any_format=any_format)
     ]
-
-
-def find(pipeline: Pipeline, source: FileSource, *, seen: bool) -> list[File]:
-    """The files that a source's paths, globs, folders and URLs stand for, each once.
-
-    `seen`: some were read before, so that a glob without a match means they were taken away.
-    Raises SourceError for a path without a file.
-    """
-    files: dict[str, File] = {}
-    for pattern in [source.path] if isinstance(source.path, str) else source.path:
-        resolved, any_format = pipeline.resolve(pattern), source.format != "auto"
-        if "://" in resolved:
-            raise SourceError(f"{pattern}: files are read from disk only; copy it here or mount the object store")
-        found = local_files(pattern, resolved, pipeline.root, any_format=any_format)
-        if not found and not Path(resolved).is_dir() and not (seen and WILD.search(pattern)):
-            raise SourceError(
-                f"{pattern}: no file matches: no such file ({resolved}); relative paths count from the project, "
-                f"{pipeline.root}"
-            )
-        for file in found:
-            files.setdefault(file.name, file)
-    return list(files.values())

@@ -46,6 +46,13 @@ class NothingYet(SourceError):  # noqa: N818 (where a folder is watched it is no
     """A file without a row: wrong where it was named, and only early where a folder is watched."""
 
 
+class BreaksOff(SourceError):  # noqa: N818 (while the file is young it is no error)
+    """A file that ends in the midst of what its format needs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: breaks off before its end; check what wrote it, and write it again")
+
+
 def decode(data: bytes, *, name: str, first: int = 1) -> str:
     """Bytes as UTF-8 text with plain line ends; `first` is the number of their first line."""
     if first == 1:

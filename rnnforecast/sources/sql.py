@@ -6,7 +6,7 @@ of their own. Without a watermark the whole answer is read, unless its digest is
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,8 +46,8 @@ class SqlReader:
         """
         before = cursor or {}
         self._rows_read = 0
-        self._database.open(self._query, self._source.watermark)
         try:
+            self._database.open(self._query, self._source.watermark)
             place = Place.of(before)
             for batch in self._whole(place) if self._source.watermark is None else self._newer(place):
                 if until is None:
@@ -66,36 +66,39 @@ class SqlReader:
 
     def _newer(self, place: Place) -> Iterator[Batch]:
         """The rows from the last value of the watermark on."""
-        back = self._source.lookback
-        start, place = place.begun(None if back is None else str(back), self.label)
-        column, begin, known, memory = str(self._source.watermark), start, place.digest, place.memory
-        waiting: pl.DataFrame | None = None
-        for block in self._blocks(start):
+        back, column = self._source.lookback, str(self._source.watermark)
+        begin, place = place.begun(None if back is None else str(back), self.label)
+        known, memory, seen = place.digest, place.memory, hashlib.sha256()
+        waiting: pl.DataFrame | None = None  # rows of the newest value so far
+        for block in self._blocks(begin):
             rows = block if waiting is None else pl.concat([waiting, block])
             mark = self._database.mark(rows[column])
             below = len(rows) if mark is None else _below_last(rows[column])
             if below:
                 read, notes = self._long(rows.head(below), memory)
-                place, memory, known = place.after(read, begin=begin, end=mark), read.memory, None
-                begin = mark or begin
+                place, memory = place.after(read, begin=begin, end=mark), read.memory
+                known, seen = None, hashlib.sha256()
                 yield self._batch(read, place, notes)
             if mark is not None:
-                place = replace(place, position=mark)
+                begin, place = mark, replace(place, position=mark)
             waiting = rows.tail(len(rows) - below)
             if len(waiting) >= self._source.batch_rows:
+                seen.update(_hashes(waiting))
                 read, notes = self._long(waiting, memory)
                 place, memory, known = place.after(read, begin=begin, end=None), read.memory, None
                 yield self._batch(read, place, notes)
                 waiting = waiting.clear()
-        if waiting is None or (digest := _digest([waiting])) == known:
+        if waiting is None:
             return
-        read, notes = self._long(waiting, memory)
-        place = place.after(read, begin=begin, end=None)
-        yield self._batch(read, replace(place, ended=True, digest=digest), notes)
+        seen.update(_hashes(waiting))
+        if seen.hexdigest() != known:
+            read, notes = self._long(waiting, memory)
+            place = place.after(read, begin=begin, end=None)
+            yield self._batch(read, replace(place, ended=True, digest=seen.hexdigest()), notes)
 
     def _whole(self, place: Place) -> Iterator[Batch]:
         """All rows, unless they are those of the last time."""
-        if place.digest is not None and not place.fell_due and _digest(self._blocks()) == place.digest:
+        if place.digest is not None and not place.fell_due and self._digest() == place.digest:
             return
         memory = replace(place.memory, folds=frozenset())
         place, seen, waiting = Place(memory=memory), hashlib.sha256(), None
@@ -106,12 +109,19 @@ class SqlReader:
                 place = replace(place, memory=replace(memory, folds=frozenset()))
                 yield self._batch(read, place)
             waiting = block
-            seen.update(block.hash_rows().to_numpy().tobytes())
+            seen.update(_hashes(block))
         if waiting is not None:
             read, _ = self._long(waiting, memory)
             memory = replace(read.memory, folds=frozenset())
             place = place.after(read, begin=None, end=None)
             yield self._batch(read, replace(place, memory=memory, ended=True, digest=seen.hexdigest()))
+
+    def _digest(self) -> str:
+        """What the answer holds."""
+        seen = hashlib.sha256()
+        for rows in self._blocks():
+            seen.update(_hashes(rows))
+        return seen.hexdigest()
 
     def _blocks(self, start: Mark | None = None) -> Iterator[pl.DataFrame]:
         """The rows as the database gives them, `batch_rows` at a time."""
@@ -147,12 +157,9 @@ def _below_last(cells: pl.Series) -> int:
     return int(others[-1]) + 1 if len(others) else 0
 
 
-def _digest(frames: Iterable[pl.DataFrame]) -> str:
-    """What frames hold, wherever they are cut."""
-    seen = hashlib.sha256()
-    for frame in frames:
-        seen.update(frame.hash_rows().to_numpy().tobytes())
-    return seen.hexdigest()
+def _hashes(rows: pl.DataFrame) -> bytes:
+    """A hash of each row: the same wherever frames are cut."""
+    return rows.hash_rows().to_numpy().tobytes()
 
 
 def _database(pipeline: Pipeline, uri: str, table: str) -> tuple[Database, list[str]]:

@@ -16,6 +16,7 @@ from rnnforecast.sources.sql_marks import Mark
 from rnnforecast.sources.sql_query import quoted
 
 CONNECT_SECONDS: Final = 10
+LOCK_MS: Final = 30_000  # to wait for a table that somebody alters
 START: Final = "rnnforecast.watermark"
 TYPES: Final = {"int": "bigint", "float": "double precision"}  # of a mark; the other kinds are called as the types are
 COMPARED: Final = (
@@ -55,6 +56,7 @@ class Postgresql(Database):
             ) from None
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            cursor.execute(f"SET LOCAL lock_timeout = {LOCK_MS}")
         return connection
 
     def value(self, column: pa.Field) -> str:

@@ -58,7 +58,7 @@ class Size:
 
 @dataclass
 class Swing:
-    """How far blocks of a column go off by themselves; what goes off no farther than twice that is no other unit."""
+    """How far blocks of a column (nearly all of their readings) go off by themselves: another unit is twice that."""
 
     count: int = 0
     widest: float = 0.0
@@ -66,11 +66,11 @@ class Swing:
     def add(self, off: float) -> None:
         """One more block that is in its unit."""
         self.count += 1
-        self.widest = max(self.widest * FADE, abs(off))
+        self.widest = max(self.widest * FADE, off)
 
     def beyond(self, off: float) -> bool:
         """Whether a block goes off as none does by itself."""
-        return self.count >= BLOCKS and abs(off) > 2 * self.widest
+        return self.count >= BLOCKS and off > min(2 * self.widest, self.widest + 1)
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ def _column(column: str, part: pl.DataFrame, memory: Cursor, *, adopt: bool, mos
     whole = len(readings) // BLOCK * BLOCK
     for start in range(0, whole, BLOCK):
         block = readings[start : start + BLOCK]
-        off, far = _off(block, known)
+        off, least, far = _off(block, known)
         power = round(off)
-        if far and power and abs(off - power) < NEAR and swing.beyond(off):
+        if far and power and abs(off - power) < NEAR and swing.beyond(least):
             found = found or _found(column, power, block, known)
             rows = [row for _, _, row in block if row is not None]
             found.ranges.append((min(rows, default=0), max(rows, default=0)))
@@ -148,7 +148,7 @@ def _column(column: str, part: pl.DataFrame, memory: Cursor, *, adopt: bool, mos
         if far:  # a new level, and no unit: what comes is compared with that
             for size in known.values():
                 size.mean += off
-        swing.add(off)
+        swing.add(least)
         for series, value, _ in block:
             known[series].add(value)
     rest = [[series, round(value, 4)] for series, value, _ in readings[whole:]]
@@ -165,16 +165,16 @@ def _chosen(known: dict[str, Size], here: Iterable[str]) -> dict[str, Size]:
     return {series: known.get(series) or Size() for series in ranked}
 
 
-def _off(block: list[Reading], known: dict[str, Size]) -> tuple[float, bool]:
-    """By how much a block is off (the median of log10), and whether nearly all of it is, far beyond the usual."""
-    offs = [
-        (value - size.mean, size.deviation) for series, value, _ in block if (size := known[series]).count >= KNOWN
-    ]
+def _off(block: list[Reading], known: dict[str, Size]) -> tuple[float, float, bool]:
+    """By how much a block is off (the median of log10), by how much nearly all of it is, and whether far at that."""
+    offs = [(value - size.mean, size.deviation) for series, value, _ in block if (size := known[series]).count >= KNOWN]
     if 2 * len(offs) < BLOCK:
-        return 0.0, False
+        return 0.0, 0.0, False
     off = median(each for each, _ in offs)
-    far = sum(abs(each) > max(FAR * deviation, 0.5) and each * off > 0 for each, deviation in offs)
-    return off, far >= MOST * len(offs)
+    side = math.copysign(1, off)
+    least = sorted(side * each for each, _ in offs)[int((1 - MOST) * len(offs))]
+    far = sum(side * each > max(FAR * deviation, 0.5) for each, deviation in offs)
+    return off, max(least, 0.0), far >= MOST * len(offs)
 
 
 def _found(column: str, power: int, block: list[Reading], known: dict[str, Size]) -> Found:

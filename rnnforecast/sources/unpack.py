@@ -16,7 +16,7 @@ from rnnforecast.sources.rows import MIB, one_line
 
 # Rows with a time in each come down to a tenth or a thirtieth; what swells more than this is made to do harm.
 MOST_SWELLING: Final = 200
-ALWAYS_TAKEN: Final = 64 * MIB
+ALWAYS_TAKEN: Final = 16 * MIB
 
 
 def _zstd(raw: BinaryIO) -> BinaryIO:

@@ -1,0 +1,51 @@
+"""`python -m benchmarks [NAME [options]]`: make one measurement, or list them."""
+
+import json
+import sys
+from importlib import import_module
+
+NAMES = {
+    "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
+    "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
+    "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
+}
+
+
+def main(given: list[str]) -> int:
+    """Run the measurement that the first argument names; `--json` prints its figures as JSON, alone."""
+    if not given or given[0] not in NAMES:
+        for name, (_, text) in NAMES.items():
+            print(f"{name:18}{text}")
+        print("\npython -m benchmarks NAME --help shows its options")
+        return 0 if not given or given[0] in ("-h", "--help") else 2
+    name, rest = given[0], given[1:]
+    module = import_module(NAMES[name][0])
+    as_json = "--json" in rest
+    done = getattr(module, name)([each for each in rest if each != "--json"])
+    if as_json:
+        print(json.dumps(done, indent=2))
+    else:
+        for line in lines(done):
+            print(line)
+    return 0
+
+
+def lines(value: object, indent: int = 0) -> list[str]:
+    """Figures, nested as they are, one to a line."""
+    if not isinstance(value, dict):
+        return [f"{'':{indent}}{value}"]
+    out = []
+    for key, item in value.items():
+        if isinstance(item, dict):
+            out += [f"{'':{indent}}{key}", *lines(item, indent + 2)]
+        else:
+            out.append(
+                f"{'':{indent}}{key:<{max(28 - indent, 1)}} {item:,}"
+                if isinstance(item, int | float)
+                else f"{'':{indent}}{key:<{max(28 - indent, 1)}} {item}"
+            )
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
