@@ -10,7 +10,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -52,6 +52,7 @@ from rnnforecast.config_sources import RowSource as RowSource
 from rnnforecast.config_sources import Source as Source
 from rnnforecast.config_sources import SqlSource as SqlSource
 from rnnforecast.config_task import TaskSettings as TaskSettings
+from rnnforecast.frequency import span
 
 ENVIRONMENT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 NULL_VALUES = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?", "-")
@@ -65,7 +66,7 @@ class Pipeline(TaskSettings):
     project: str = Field(".", description="Folder that relative paths count from, itself relative to this file.")
     sources: tuple[Source, ...] = Field(min_length=1, description="Where rows come from.")
     allow_future: bool = Field(False, description="Take target values dated after now (simulations).")
-    allowed_lateness: str | int | None = Field(
+    allowed_lateness: Annotated[int, Field(ge=0)] | str | None = Field(
         None,
         description="How far behind the newest reading of its series a row may come and still be taken: 7d, 6h, or "
         "integer steps; later ones go to quarantine; absent: any.",
@@ -95,7 +96,7 @@ class Pipeline(TaskSettings):
     @field_validator("allowed_lateness")
     @classmethod
     def _a_span(cls, value: str | int | None) -> str | int | None:
-        if value is not None and not re.fullmatch(r"\d+\s*[smhdw]?", str(value)):
+        if isinstance(value, str) and span(value) is None:
             raise ValueError(f"expected a span such as 7d, 6h, 30m, or whole steps; found {value!r}")
         return value
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from rnnforecast.config_parts import Parts
 from rnnforecast.config_rules import refusals
 from rnnforecast.config_section import Section
-from rnnforecast.secrets import hidden
+from rnnforecast.secrets import DiscreetError
 
 # Where a value may be of several kinds, pydantic puts the kind that it tried into the place of the finding.
 KIND: Final = re.compile(r"(int|float|bool|str)|(tuple|list|dict|literal)\[.*")
@@ -28,11 +28,8 @@ Place = tuple[int | str, ...]
 Settings = TypeVar("Settings", bound=Section)
 
 
-class ConfigError(ValueError):
+class ConfigError(DiscreetError):
     """The settings cannot be used; the message names the place (file, key) and the remedy, and holds no secret."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(hidden(message))
 
 
 def checked(cls: type[Settings], values: Mapping[str, Any]) -> Settings:

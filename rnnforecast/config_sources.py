@@ -1,13 +1,12 @@
 """Where rows come from: a model for each kind of source, and what all that hold columns have in common."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
 from rnnforecast.config_section import Section
+from rnnforecast.frequency import span
 
-ENDING = re.compile(r"(\d+)[smhdw]")
 OnChange = Literal["ignore", "add", "quarantine", "stop"]
 
 
@@ -63,8 +62,7 @@ class RowSource(Section):
     def _an_interval(self) -> "RowSource":
         if self.ending is None:
             return self
-        found = ENDING.fullmatch(self.ending)
-        if found is None or int(found[1]) == 0:
+        if not span(self.ending) or "." in self.ending:
             raise ValueError(
                 f"ending: expected the length of an interval in s, m, h, d or w, such as 1h, 15m or 1d; "
                 f"found {self.ending!r}"

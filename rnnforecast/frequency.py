@@ -6,6 +6,7 @@ pipeline, so that a series is (first ordinal, values) and a gap is a missing ord
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Final
 
 import polars as pl
@@ -17,6 +18,7 @@ BUSINESS_DAYS_PER_YEAR: Final = 365.2425 * 5 / 7
 EPOCH_MONDAY: Final = 4  # 1970-01-05 was a Monday: days from the epoch to it
 MICROSECONDS: Final = 1_000_000
 
+SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 PATTERN = re.compile(r"(?:(\d+)\s*)?(s|m|h|d|w|mo|q|y|bd|i)")
 
 
@@ -138,6 +140,12 @@ class Frequency:
         if not wanted:
             wanted = [round(length) for name, length in self.calendar_periods()]
         return tuple(wanted) or (1,)
+
+
+def span(text: str) -> timedelta | None:
+    """A length of time such as 10m, 1h or 2d; None where it is none."""
+    found = SPAN.fullmatch(text.strip())
+    return timedelta(seconds=float(found[1]) * SECONDS[found[2]]) if found else None
 
 
 def infer(timestamps: pl.Series, series_ids: pl.Series) -> Frequency:

@@ -84,8 +84,11 @@ def _rounds(pipeline: Pipeline, until: Until) -> Iterator[IngestReport]:
                 waiting.append((reader.label, batch))
                 cursors[reader.key] = batch.cursor
                 if batch.flush or sum(len(each.frame) for _, each in waiting) >= ROWS_PER_COMMIT:
-                    yield store(pipeline, waiting, cursors=cursors, before=before)
-                    waiting, before = [], dict(cursors)
+                    report = store(pipeline, waiting, cursors=cursors, before=before)
+                    yield report
+                    waiting = []
+                    if report.version is not None:  # before the first good row there is no table to keep cursors
+                        before = dict(cursors)
                     _tell(readers)
         if waiting:
             yield store(pipeline, waiting, cursors=cursors, before=before)

@@ -59,8 +59,9 @@ def _not_in_table(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
     known = found & pl.all_horizontal(same)
     if REVISION in frame.columns and REVISION in there.columns:
         known |= found & (pl.col(REVISION) < pl.col(f"{REVISION}{THERE}"))  # an older revision changes nothing
-    # What comes back to the table's value after another one in between is no repeat: it has the last word.
-    return both.filter((~known).cum_max().over(KEY)).select(frame.columns)
+    # Where other values for the same time come with it, the order decides what stands in the end.
+    alone = pl.col("#known").all().over(*KEY)
+    return both.with_columns(known.alias("#known")).filter(~alone).select(frame.columns)
 
 
 def _not_in_quarantine(frame: pl.DataFrame, pipeline: Pipeline) -> pl.DataFrame:

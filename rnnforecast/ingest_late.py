@@ -1,16 +1,12 @@
 """Event time: how far behind the newest reading of its series a row may come."""
 
-import re
 from datetime import timedelta
-from typing import Final
 
 import polars as pl
 
-from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.frequency import span
 from rnnforecast.ingest_known import PLACES
-
-UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-DURATION: Final = re.compile(r"(\d+)\s*([smhdw])")
 
 
 class LatenessError(ValueError):
@@ -35,7 +31,8 @@ def too_late(frame: pl.DataFrame, watermarks: pl.DataFrame, lateness: str | int)
         return frame, frame.head(0).with_columns(column=pl.lit(None, pl.String), reason=pl.lit(None, pl.String))
     values = [name for name in frame.columns if name not in PLACES]
     repeat = marked.with_row_index("#place").filter(flagged)
-    repeat = repeat.join(frame.filter(~flagged).select(values), on=values, how="semi", nulls_equal=True)
+    stands = frame.filter(~flagged).unique(KEY, keep="last")
+    repeat = repeat.join(stands, on=values, how="semi", nulls_equal=True)
     flagged = flagged & ~pl.int_range(len(frame), eager=True).is_in(repeat["#place"].implode())
     newest = pl.col("watermark")
     shown = (
@@ -51,8 +48,8 @@ def _allowed(lateness: str | int, dtype: pl.DataType) -> timedelta | int:
     steps = dtype == pl.Int64
     if isinstance(lateness, int) and steps:
         return lateness
-    found = DURATION.fullmatch(lateness) if isinstance(lateness, str) else None
-    if steps or found is None:
+    length = span(lateness) if isinstance(lateness, str) else None
+    if steps or length is None:
         kind = "whole steps, such as 24" if steps else "a span of time, such as 7d or 6h"
         raise LatenessError(f"allowed_lateness: expected {kind}, as the timestamps are; found {lateness!r}")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+    return length

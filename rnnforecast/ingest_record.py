@@ -71,9 +71,8 @@ class IngestReport:
 def settle(pipeline: Pipeline) -> None:
     """Copy what the commits say of their ingests to the table of ingests; a kill before it is made good by the next."""
     path, options = pipeline.table("ingests"), pipeline.storage.options
-    known = -1
-    if table.version(path, options) is not None:
-        known = table.scan(path, options=options).select(pl.col("version").max()).collect().item()
+    there = table.files(path, options)
+    known: Any = -1 if there is None else there["max.version"].max()
     rows = [
         {**note[RECORD], "version": version, "at": at}
         for version, at, note in table.notes(pipeline.table("observations"), after=known, options=options)

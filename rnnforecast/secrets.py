@@ -20,3 +20,10 @@ def hidden(text: str) -> str:
     for value in sorted(_known, key=len, reverse=True):
         text = text.replace(value, f"${{{_known[value]}}}")
     return text
+
+
+class DiscreetError(ValueError):
+    """An error whose message shows no remembered value."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(hidden(message))

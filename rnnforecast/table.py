@@ -160,13 +160,6 @@ def delete(path: str, paths: Sequence[str], options: Options = None) -> None:
     table_vacuum.delete(path, paths, options)
 
 
-def checkpoint(path: str, options: Options = None) -> None:
-    """Sum the log up, so that opening the table reads one file of it instead of one per commit."""
-    table = _open(path, options)
-    if table is not None:
-        table.create_checkpoint()
-
-
 def check_writable(path: str) -> None:
     """Raise TableError, before anything is written, where a table's folder cannot be made or written."""
     if "://" in path:

@@ -68,12 +68,13 @@ def newest_first(files: pl.DataFrame, column: str) -> Iterator[tuple[pl.DataFram
 
 
 def overlapping(files: pl.DataFrame, keys: pl.DataFrame) -> pl.DataFrame:
-    """Those files whose limits meet, in each column of `keys`, what lies between its least and greatest value."""
-    for name in keys.columns if len(keys) else []:
-        if f"min.{name}" in files.columns:
-            low, high = pl.col(f"min.{name}"), pl.col(f"max.{name}")
-            inside = (high >= pl.lit(keys[name].min())) & (low <= pl.lit(keys[name].max()))
-            files = files.filter(low.is_null() | high.is_null() | inside)
+    """Those files that have, in each column of `keys`, one of its values between their limits."""
+    for name in keys.columns:
+        if f"min.{name}" in files.columns and len(files):
+            values = keys[name].unique().sort()
+            low, high = files[f"min.{name}"], files[f"max.{name}"]
+            some = values.search_sorted(high, side="right") > values.search_sorted(low, side="left")
+            files = files.filter(some | low.is_null() | high.is_null())
     return files if len(keys) else files.head(0)
 
 

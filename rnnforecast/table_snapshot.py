@@ -12,7 +12,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from rnnforecast import table_files
 from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
-from rnnforecast.secrets import hidden
+from rnnforecast.secrets import DiscreetError
 from rnnforecast.table_files import FILE, Options
 
 METADATA: Final = "rnnforecast"
@@ -21,14 +21,12 @@ CARRIED: Final = "rnnforecast.carried"  # marks a commit that only repeats what 
 SETTINGS: Final = {
     "delta.logRetentionDuration": "interval 3650 days",
     "delta.deletedFileRetentionDuration": "interval 3650 days",
+    "delta.checkpointInterval": "20",  # commits that opening a table reads one by one, at most
 }
 
 
-class TableError(ValueError):
+class TableError(DiscreetError):
     """A table cannot be read or written; the message names the path and the reason, and holds no secret."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(hidden(message))
 
 
 @dataclass(frozen=True)
@@ -212,10 +210,10 @@ class Snapshot:
         """Write the files with rows that changed again, each with what is new in its time; append the rest."""
         adds: list[AddAction] = []
         paths = set(changed[FILE]) if len(changed) else set()
-        for number, (portion, _) in enumerate(table_files.newest_first(self.files, key[-1])):
-            files = portion.filter(pl.col("path").is_in(paths))
-            if files.is_empty():
+        for number, (portion, _) in enumerate(table_files.newest_first(self.files, key[-1]) if paths else ()):
+            if paths.isdisjoint(portion["path"]):
                 continue
+            files = portion.filter(pl.col("path").is_in(paths))
             before = self._scan(files["path"].to_list()).collect()
             mine = changed.filter(pl.col(FILE).is_in(files["path"].implode()))
             after = _updated(before, mine, key).drop(FILE)

@@ -23,7 +23,6 @@ KEYS: Final = {
     "forecasts": (MODEL, *FORECAST_KEY, TABLE_VERSION),
 }
 ROUNDS: Final = 20  # how often to look again because an ingest was at work in the same files
-LOG_FILES: Final = 20  # commits after which the log is summed up
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,6 @@ def _one(
         assert found is not None
         assert now is not None
         after, version = found, now
-        if version // LOG_FILES > started // LOG_FILES:
-            table.checkpoint(path, options)
     kept = versions if name == "observations" else ()
     removed, freed = table.clean(path, hours=24 * keep_days, versions=kept, dry_run=dry_run, options=options)
     sizes = [int(files["size_bytes"].sum()) for files in (before, after)]

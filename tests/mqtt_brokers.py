@@ -11,10 +11,15 @@ import socket
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 from amqtt.broker import Broker
 from amqtt.plugins.base import BaseAuthPlugin
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt import client as mqtt
 
 USER, PASSWORD = "plant", "s3cret-word"
@@ -102,6 +107,21 @@ class Mosquitto(Publisher):
     def stop(self):
         self._process.terminate()
         self._process.wait(10)
+
+
+def certified(folder):
+    """A certificate of 127.0.0.1 that vouches for itself, and its key: two files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    now = datetime.now(UTC)
+    built = built.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    signed = built.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    (folder / "broker.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "broker.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, plain))
+    return folder / "broker.crt", folder / "broker.key"
 
 
 def _mosquitto():

@@ -1,7 +1,6 @@
 """Kafka and MQTT into the table: repeats, failures and kills leave what one clean run leaves."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from rnnforecast.ingest import ingest
 from rnnforecast.sources import SourceError
 
 COLUMNS = {"timestamp": "time", "target": "value", "series_id": "who"}
+QUICK = {"session.timeout.ms": "1500", "heartbeat.interval.ms": "200"}
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def topic(cluster, **keys):
 
 
 def contents(built):
-    """The table's digest and what stands in the quarantine, without when it was seen."""
-    refused = table.read(built.table("quarantine")).select("file", "row", "reason", "content").sort("file", "row")
+    """The table's digest and what stands in the quarantine: the same text is there once, wherever it came first."""
+    refused = table.read(built.table("quarantine")).select("reason", "content").sort("content")
     return table.digest(table.read(built.table("observations"))), refused.rows()
 
 
@@ -85,7 +85,7 @@ def test_a_failure_after_some_commits_leaves_a_table_that_goes_on_from_there(kaf
     other = {"kind": "file", "path": "other.csv", "columns": COLUMNS}
     built = pipeline(tmp_path / "broken", topic(kafka, batch_messages=30), other)
     for _ in range(2):
-        with pytest.raises(SourceError, match="other.csv"):
+        with pytest.raises(SourceError, match=r"other\.csv"):
             ingest(built)
     assert 0 < len(table.read(built.table("observations"))) <= 100
     (tmp_path / "broken" / "other.csv").write_text("time,who,value\n2024-01-01T00:03:00Z,x,103\n")
@@ -95,7 +95,7 @@ def test_a_failure_after_some_commits_leaves_a_table_that_goes_on_from_there(kaf
 
 @pytest.mark.parametrize("group", [None, "g"])
 def test_two_ingests_at_once_leave_what_one_does(kafka, tmp_path, clean, group):
-    built = pipeline(tmp_path / "both", topic(kafka, batch_messages=20, group=group))
+    built = pipeline(tmp_path / "both", topic(kafka, batch_messages=20, group=group, options=QUICK))
     failed = []
 
     def work():
@@ -135,7 +135,7 @@ def test_a_kill_loses_no_mqtt_message_and_stores_none_twice(tmp_path, moment):
             [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, check=False
         )
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
-        stored = os.path.exists(built.table("observations"))
+        stored = Path(built.table("observations")).exists()
         assert stored == (moment != "before the commit")
         report = ingest(built)
         assert report.inserted == (0 if stored else 40)

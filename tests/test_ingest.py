@@ -173,6 +173,19 @@ def test_the_report_is_one_row_that_json_can_hold(tmp_path):
     assert row["watermark"] == "2024-01-01T00:00:00+00:00"
 
 
+def test_readings_that_are_all_refused_make_no_table_and_stop_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("rnnforecast.ingest.ROWS_PER_COMMIT", 1)
+    write(tmp_path, "a.csv", "1,x,99", "2,x,99")
+    write(tmp_path, "b.csv", "3,x,99")
+    built = pipeline(tmp_path, checks=[{"check": "range", "max": 10}])
+    report = ingest(built)
+    assert (report.read, report.quarantined, report.version) == (3, 3, None)
+    write(tmp_path, "c.csv", "4,x,1")
+    report = ingest(built)
+    assert (report.inserted, report.quarantined, quarantined(built)) == (1, 3, 3)
+    assert ingest(built).read == 0
+
+
 # Invariants
 
 reading = st.tuples(st.sampled_from("xy"), st.integers(0, 5), st.sampled_from([*range(6), "", "bad"]))

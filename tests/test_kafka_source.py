@@ -106,6 +106,15 @@ def test_a_fresh_source_may_begin_with_what_comes_next_and_then_misses_nothing(k
     assert values(read(reader(kafka, topic, start="latest"), cursor)) == [2, 3]
 
 
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_an_hour_that_the_clock_repeats_is_read_alike_wherever_it_is_cut(kafka, topic, most):
+    twice = [{"who": who, "time": "2024-10-27 02:30:00", "value": value} for value, who in enumerate("abba")]
+    kafka.send(topic, *twice)
+    batches = read(reader(kafka, topic, batch_messages=most, timezone="Europe/Berlin"))
+    hours = [(series, stamp.hour, value) for series, stamp, value in rows(batches)]
+    assert hours == [("a", 0, 0), ("a", 1, 3), ("b", 0, 1), ("b", 1, 2)]
+
+
 def test_until_leaves_later_rows_and_the_cursor(kafka, topic):
     kafka.send(topic, *(message(n) for n in range(5)))
     batches = read(reader(kafka, topic), until=datetime(2024, 1, 1, 0, 2))

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from mqtt_brokers import PASSWORD, USER, Amqtt, Publisher, free_port, mosquitto
+from mqtt_brokers import PASSWORD, USER, Amqtt, Publisher, certified, free_port, mosquitto
 
 from rnnforecast.config import parse
 from rnnforecast.sources import SourceError, open_source
@@ -266,6 +266,17 @@ def test_a_wrong_password_is_an_error_that_does_not_say_it(broker):
         read(reader(broker, password="wr0ng-word"))
     assert "wr0ng" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_encrypted_connection_checks_the_brokers_certificate(tmp_path):
+    certificate, key = certified(tmp_path)
+    started = mosquitto(tmp_path, f"certfile {certificate}", f"keyfile {key}")
+    try:
+        assert read(reader(started, tls=True, ca_file=str(certificate))) == []
+        with pytest.raises(SourceError, match=r"connection: .*certificate"):
+            read(reader(started, tls=True))
+    finally:
+        started.stop()
 
 
 def test_a_filter_that_is_none_is_an_error(broker):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
-from rnnforecast.secrets import hidden
+from rnnforecast.secrets import DiscreetError, hidden
 
 Cursor = dict[str, Any]
 Until = datetime | int | None
@@ -36,11 +36,8 @@ REJECTED = pl.Schema(
 )
 
 
-class SourceError(ValueError):
+class SourceError(DiscreetError):
     """A source cannot be read as it is described; the message names file, row or column, and the fix, no secret."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(hidden(message))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from rnnforecast.sources.parse import Long, Memory, to_long
 from rnnforecast.sources.pieces import Entry, Piece
 from rnnforecast.sources.places import File
 from rnnforecast.sources.rows import BLOCK, MOST_ROWS, BreaksOff, NothingYet
+from rnnforecast.sources.spans import up_to
 
 GROWTH: Final = 4  # times as much is read together where the first rows leave a question open
 
@@ -74,7 +75,7 @@ class FileReader(Quiet):
                 if until is None:
                     yield batch
                 else:
-                    yield replace(batch, frame=_up_to(batch.frame, until, self.label), cursor=cursor or {})
+                    yield replace(batch, frame=up_to(batch.frame, until, self.label), cursor=cursor or {})
 
     def _file(self, file: File, course: Course, *, after: list[File]) -> Iterator[Batch]:
         """What is new in one file; or why there is nothing to be had from it, for now."""
@@ -190,15 +191,3 @@ def _remembered(memory: Memory, due: str | None) -> Entry:
 
 def _passed(due: str) -> bool:
     return datetime.fromisoformat(due) <= datetime.now(UTC)
-
-
-def _up_to(frame: pl.DataFrame, until: datetime | int, label: str) -> pl.DataFrame:
-    """The rows up to `until`, a naive one being UTC."""
-    if frame.is_empty():
-        return frame
-    steps = frame.schema[TIMESTAMP] == pl.Int64
-    if steps == isinstance(until, datetime):
-        raise SourceError(f"{label}: until: expected {'an integer step' if steps else 'a time'}; found {until!r}")
-    if isinstance(until, datetime) and until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return frame.filter(pl.col(TIMESTAMP) <= until)

@@ -15,13 +15,14 @@ import polars as pl
 
 from rnnforecast.columns import TARGET, TIMESTAMP
 from rnnforecast.config import HttpSource, Pipeline
+from rnnforecast.frequency import span
 from rnnforecast.secrets import hidden
 from rnnforecast.sources.base import REJECTED, Batch, Cursor, SourceError, Until, empty_long, identity
 from rnnforecast.sources.http_client import Client
 from rnnforecast.sources.http_pages import Pages
 from rnnforecast.sources.layout import Mapping
 from rnnforecast.sources.parse import Memory, to_long
-from rnnforecast.sources.spans import span, up_to
+from rnnforecast.sources.spans import up_to
 
 EPOCHS: Final = {"epoch_s": timedelta(seconds=1), "epoch_ms": timedelta(milliseconds=1)}
 REPEATED: Final = timedelta(hours=2)  # before a time in the repeated hour of a clock change, that hour has not begun

@@ -92,21 +92,12 @@ class KafkaReader:
         if self._avro:
             self._avro.known = progress.schema
         reading, notes = self._begin(self._cluster, progress, begun=bool(cursor))
-        last = cursor
-        for found in reading.rounds(self._source.batch_messages, shared=self._source.group is not None):
-            for batch in self._batches(found, progress, reading):
-                last = batch.cursor
-                self._read = dict(progress.offsets) if until is None else {}
-                yield (
-                    batch
-                    if until is None
-                    else replace(batch, frame=up_to(batch.frame, until, self.label), cursor=cursor or {})
-                )
-        progress.offsets = dict(reading.offsets)
-        notes += [*reading.notes, *self._others(reading)]
-        if until is None and (progress.as_cursor() != last or notes):
-            self._read = dict(progress.offsets)
-            yield self._batch(None, progress, name=self.label, notes=notes)
+        for batch in self._all(reading, progress, cursor, notes):
+            if until is None:
+                self._read = dict(progress.offsets)
+                yield batch
+            else:
+                yield replace(batch, frame=up_to(batch.frame, until, self.label), cursor=cursor or {})
 
     def stored(self) -> None:
         """The broker is told how far the table is, so that monitors of the group see what is left."""
@@ -120,6 +111,20 @@ class KafkaReader:
         if self._cluster is not None:
             self._cluster.close()
         self._cluster, self._read, self._told = None, {}, {}
+
+    def _all(self, reading: Reading, progress: Progress, cursor: Cursor | None, notes: list[str]) -> Iterator[Batch]:
+        """The batches of a reading; a line on offsets that are gone is in the first that goes on behind them."""
+        last = cursor
+        for found in reading.rounds(self._source.batch_messages, shared=self._source.group is not None):
+            for batch in self._batches(found, progress, reading):
+                notes += reading.new_notes()
+                last = batch.cursor
+                yield replace(batch, notes=(*notes, *batch.notes))
+                notes.clear()
+        progress.offsets = dict(reading.offsets)
+        notes += [*reading.new_notes(), *self._others(reading)]
+        if progress.as_cursor() != last or notes:
+            yield self._batch(None, progress, name=self.label, notes=notes)
 
     def _begin(self, cluster: Cluster, progress: Progress, *, begun: bool) -> tuple[Reading, list[str]]:
         """Where to read from and to, with a line for whatever is not as the cursor says."""

@@ -26,7 +26,7 @@ class Reading:
     def __init__(self, cluster: Cluster, offsets: dict[Place, int], ends: dict[Place, int], *, timeout: float) -> None:
         self._cluster, self._ends, self._timeout = cluster, ends, timeout
         self.offsets = offsets
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self._open = {place for place, end in ends.items() if offsets[place] < end}
         self._moved = time.monotonic()
 
@@ -42,6 +42,11 @@ class Reading:
         while not self._over():
             yield self._round(most)
             self._moved = time.monotonic()  # the time that the rows took to be stored is not the cluster's
+
+    def new_notes(self) -> list[str]:
+        """Lines for the log since the last call."""
+        notes, self._notes = self._notes, []
+        return notes
 
     @property
     def left(self) -> set[Place]:
@@ -102,7 +107,7 @@ class Reading:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             low, high = self._cluster.span(place)
             self.offsets[place], note = within(place, self.offsets[place], low, high)
-            self.notes += note
+            self._notes += note
             self._cluster.again(self._starts())
         else:
             self._cluster.check(error)

@@ -5,8 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from math import floor, nextafter
 
+from rnnforecast.frequency import span
 from rnnforecast.sources.base import SourceError
-from rnnforecast.sources.spans import span
 
 NUMBERS = ("int", "float", "numeric")
 
