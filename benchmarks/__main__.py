@@ -30,20 +30,15 @@ def main(given: list[str]) -> int:
     return 0
 
 
-def lines(value: object, indent: int = 0) -> list[str]:
+def lines(figures: dict[str, object], indent: int = 0) -> list[str]:
     """Figures, nested as they are, one to a line."""
-    if not isinstance(value, dict):
-        return [f"{'':{indent}}{value}"]
     out = []
-    for key, item in value.items():
+    for key, item in figures.items():
         if isinstance(item, dict):
             out += [f"{'':{indent}}{key}", *lines(item, indent + 2)]
         else:
-            out.append(
-                f"{'':{indent}}{key:<{max(28 - indent, 1)}} {item:,}"
-                if isinstance(item, int | float)
-                else f"{'':{indent}}{key:<{max(28 - indent, 1)}} {item}"
-            )
+            said = f"{item:,}" if isinstance(item, int | float) else str(item)
+            out.append(f"{'':{indent}}{key:<{30 - indent}} {said}")
     return out
 
 

@@ -83,7 +83,7 @@ def _rounds(pipeline: Pipeline, until: Until) -> Iterator[IngestReport]:
             for batch in reader.read(cursors.get(reader.key), until=until):
                 waiting.append((reader.label, batch))
                 cursors[reader.key] = batch.cursor
-                if batch.flush or sum(len(each.frame) for _, each in waiting) >= ROWS_PER_COMMIT:
+                if batch.flush or _rows(waiting) >= ROWS_PER_COMMIT:
                     report = store(pipeline, waiting, cursors=cursors, before=before)
                     yield report
                     waiting = []
@@ -93,6 +93,10 @@ def _rounds(pipeline: Pipeline, until: Until) -> Iterator[IngestReport]:
         if waiting:
             yield store(pipeline, waiting, cursors=cursors, before=before)
             _tell(readers)
+
+
+def _rows(waiting: Sequence[tuple[str, Batch]]) -> int:
+    return sum(len(batch.frame) + len(batch.rejected) for _, batch in waiting)
 
 
 def _tell(readers: Sequence[Source]) -> None:

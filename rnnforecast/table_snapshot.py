@@ -125,13 +125,16 @@ class Snapshot:
         if self._files is None or not count:
             return found
         there = table_files.overlapping(self._files, first.select(SERIES_ID))
-        for files, _ in table_files.newest_first(there, TIMESTAMP):
+        for files, rest in table_files.newest_first(there, TIMESTAMP):
             if lacking.is_empty():
                 break
             rows = self._scan(files["path"].to_list()).drop(FILE).filter(_between(lacking, SERIES_ID))
             rows = rows.join(lacking.lazy(), on=SERIES_ID, how="inner").filter(pl.col(TIMESTAMP) < pl.col("#first"))
             found = pl.concat([found, rows.drop("#first").collect()]).sort(*KEY).group_by(SERIES_ID).tail(count)
-            full = found.group_by(SERIES_ID).len().filter(pl.col("len") >= count)
+            full = found.group_by(SERIES_ID).agg(pl.len(), pl.col(TIMESTAMP).min())
+            full = full.filter(
+                pl.col("len") >= count, pl.col(TIMESTAMP) >= pl.lit(rest)
+            )  # later files hold none nearer
             lacking = first.join(full, on=SERIES_ID, how="anti")
         return found.sort(*KEY) if len(found) else found
 

@@ -44,6 +44,7 @@ class MqttReader:
         self.key = identity("mqtt", self.label, [sorted(source.topics), source.payload, self._mapping.decisive])
         own = hashlib.sha256(self.key.encode()).hexdigest()[:8]
         self._name = source.client_id or f"rnnforecast-{pipeline.name}-{own}"
+        self._ca_file = pipeline.resolve(source.ca_file) if source.ca_file else None
         self._session: Session | None = None
         self._held: list[Arrived] = []
         self._acknowledges = True
@@ -55,7 +56,7 @@ class MqttReader:
         """
         self.close()
         self._acknowledges = until is None
-        self._session = session = Session(self._source, name=self._name)
+        self._session = session = Session(self._source, name=self._name, ca_file=self._ca_file)
         before = cursor or {}
         known = before.get("topics", []) if session.resumed else []
         topics = list(self._source.topics)

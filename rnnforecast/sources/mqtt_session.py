@@ -42,8 +42,8 @@ class Arrived:
 class Session:
     """One connection to the session `name`; `close` keeps the session."""
 
-    def __init__(self, source: MqttSource, *, name: str) -> None:
-        self._source, self._name = source, name
+    def __init__(self, source: MqttSource, *, name: str, ca_file: str | None) -> None:
+        self._source, self._name, self._ca_file = source, name, ca_file
         self._place = f"mqtt {source.broker}"
         self._arrived: queue.SimpleQueue[Arrived | None] = queue.SimpleQueue()  # None: the connection is lost
         self._answered = threading.Event()
@@ -162,7 +162,7 @@ class Session:
                 self._source.username.get_secret_value(), password.get_secret_value() if password is not None else None
             )
         if self._source.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=self._source.ca_file))
+            client.tls_set_context(ssl.create_default_context(cafile=self._ca_file))
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
