@@ -20,3 +20,9 @@ def shared():
         return path
 
     return find
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered(monkeypatch):
+    """What one test took from the environment is not hidden in the next one's messages."""
+    monkeypatch.setattr("rnnforecast.secrets._known", {})
