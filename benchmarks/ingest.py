@@ -31,7 +31,8 @@ def ingest_bulk(given: list[str]) -> dict[str, Any]:
     for order in options.orders:
         folder = _fresh(options.folder)
         write_files(folder / "in", rows=options.rows, series=options.series, order=order)
-        ours, theirs = [], []
+        ours: list[dict[str, float]] = []
+        theirs: list[dict[str, float]] = []
         for number in range(options.rounds):
             sides = [("table", ours), ("polars", theirs)]
             for side, kept in sides if number % 2 == 0 else reversed(sides):

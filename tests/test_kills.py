@@ -119,7 +119,7 @@ def killed_at_random(forks, file, generator):
     process.start()
     there.close()
     try:
-        for _ in range(generator.randint(0, 4)):
+        for _ in range(generator.randint(0, 2)):
             here.recv_bytes()
         process.join(generator.uniform(0, 0.06))
     except EOFError:  # it has come to its end
