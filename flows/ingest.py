@@ -42,10 +42,14 @@ def show(pipeline: Pipeline, report: IngestReport) -> None:
     row = report.as_row()
     counts = pl.DataFrame([{name: row[name] for name in (*COUNTS, "version", "watermark")}])
     artifacts.table(pipeline, "ingest", counts, "(read = inserted + updated + unchanged + duplicates + quarantined)")
-    lines = [f"# {pipeline.name}: ingest", "", in_words(report), ""]
-    lines += ["## Refused", *(f"- {count:,} {reason}" for reason, count in report.reasons.items()), ""]
-    lines += ["## Columns that changed", *(f"- {line}" for line in changes_in_words(report)), ""]
-    lines += ["## Quality", *(f"- {line}" for line in quality.as_words(report.findings)), ""]
+    parts = {
+        "Refused": [f"{count:,} {reason}" for reason, count in report.reasons.items()],
+        "Columns that changed": changes_in_words(report),
+        "Quality": quality.as_words(report.findings),
+    }
+    lines = [f"# {pipeline.name}: ingest", "", in_words(report)]
+    for title, said in parts.items():
+        lines += ["", f"## {title}", "", *(f"- {line}" for line in said)] if said else []
     artifacts.page(pipeline, "quality", "\n".join(lines), "what the last ingest took, refused and found")
 
 

@@ -90,6 +90,9 @@ def test_runs_say_what_they_do_and_leave_the_leaderboard_and_links_as_artifacts(
     assert {"tiny: pipeline", "tiny: ingest", "tiny: retrain on table v0", "tiny: forecast on table v0"} <= names
     board = json.loads(artifacts["tiny-leaderboard"].data)
     assert {row["model"] for row in board} == {"naive", "seasonal_naive", "gru"}
+    counts = json.loads(artifacts["tiny-ingest"].data)[0]
+    assert counts["read"] == counts["inserted"] == 400
+    assert "400 rows read: 400 new rows" in artifacts["tiny-quality"].data
     links = artifacts["tiny-report"].data
     assert pages.page_of(config.load(first_run[0])).as_uri() in links
     assert registry.champion(config.load(first_run[0])).run_id in links
