@@ -7,6 +7,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,7 @@ import polars as pl
 from benchmarks.ingest_rows import HOUR, ORDERS, frame, pipeline_file, write_files
 
 GIB: Final = 2**30
+FOLDER: Final = Path(tempfile.gettempdir()) / "bench-ingest"
 HERE: Final = Path(__file__).resolve().parents[1]
 
 
@@ -155,7 +157,7 @@ def _options(given: list[str], *, rows: int, rounds: int) -> argparse.Namespace:
     parser.add_argument("--series", type=int, default=10_000, help="series, 10,000 if nothing is said")
     parser.add_argument("--rounds", type=int, default=rounds, help=f"how often, {rounds} if nothing is said")
     parser.add_argument("--orders", nargs="+", choices=ORDERS, default=list(ORDERS), help="which of two changes slowly")
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/bench-ingest"), help="where, removed after")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where, removed after")
     return parser.parse_args(given)
 
 

@@ -12,8 +12,11 @@ from rnnforecast.config import Pipeline
 from rnnforecast.ingest_record import plain
 from rnnforecast.sources.base import REVISION, ROW
 from rnnforecast.table import Snapshot
+from rnnforecast.table_files import FILE
 
-PLACES: Final = (ROW, "#name", "#source", "column", "reason")  # where a reading stood and what was said of it
+NAME: Final = "#name"  # what a reading was read from
+SOURCE: Final = "#source"  # the label of its source
+PLACES: Final = (ROW, NAME, SOURCE, "column", "reason")  # where a reading stood and what was said of it
 THERE: Final = "#there"
 
 
@@ -51,7 +54,7 @@ def _not_in_table(frame: pl.DataFrame, snapshot: Snapshot) -> pl.DataFrame:
         return frame
     values = [name for name in frame.columns if name not in (*KEY, *PLACES)]
     both = frame.join(there, on=KEY, how="left", suffix=THERE, maintain_order="left")
-    found = pl.col("#file").is_not_null()
+    found = pl.col(FILE).is_not_null()
     same = [
         pl.col(name).eq_missing(pl.col(f"{name}{THERE}")) if name in there.columns else pl.col(name).is_null()
         for name in values

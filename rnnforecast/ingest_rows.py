@@ -12,7 +12,7 @@ import polars as pl
 from rnnforecast import quality, table
 from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.config import Pipeline
-from rnnforecast.ingest_known import Known, contents, without_known
+from rnnforecast.ingest_known import NAME, SOURCE, Known, contents, without_known
 from rnnforecast.ingest_late import too_late
 from rnnforecast.ingest_record import RECORD, IngestReport, kind, plain
 from rnnforecast.sources import Batch, Cursor
@@ -20,8 +20,6 @@ from rnnforecast.sources.base import REJECTED, REVISION, ROW
 from rnnforecast.table import Difference, Snapshot
 
 CURSORS: Final = "cursors"
-NAME: Final = "#name"
-SOURCE: Final = "#source"
 QUARANTINE_KEY: Final = ("id",)
 ROWS, READINGS = "row", "reading"  # the stage of a refused row: not read, or read and then not taken
 

@@ -14,13 +14,14 @@ from typing import Final
 import polars as pl
 
 from rnnforecast import table
-from rnnforecast.columns import KEY, SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.columns import KEY, TARGET, TIMESTAMP
 from rnnforecast.config import Pipeline
 from rnnforecast.ingest import take
 from rnnforecast.ingest_record import kind
 from rnnforecast.quarantine_rows import Again, read_again, refusal
 from rnnforecast.sources import Batch
 from rnnforecast.sources.base import REJECTED, REVISION, ROW
+from rnnforecast.table_files import FILE
 
 QUARANTINE_KEY: Final = ("id",)
 STAMP: Final = pl.Datetime("us", "UTC")
@@ -162,15 +163,10 @@ def _not_taken(pipeline: Pipeline, parts: Sequence[tuple[str, pl.DataFrame]]) ->
 
 def _there(pipeline: Pipeline, frame: pl.DataFrame) -> pl.DataFrame:
     """The table's rows that have a key of `frame`."""
-    place, options = pipeline.table("observations"), pipeline.storage.options
-    if table.version(place, options) is None:
+    now = table.snapshot(pipeline.table("observations"), pipeline.storage.options)
+    if now.schema.get(TIMESTAMP) != frame.schema[TIMESTAMP]:  # no table yet, or steps where it has times
         return frame.clear().drop(ROW)
-    rows = table.scan(place, options=options)
-    if rows.collect_schema()[TIMESTAMP] != frame.schema[TIMESTAMP]:
-        return frame.clear().drop(ROW)
-    near = pl.col(TIMESTAMP).is_between(pl.lit(frame[TIMESTAMP].min()), pl.lit(frame[TIMESTAMP].max()))
-    near &= pl.col(SERIES_ID).is_in(frame[SERIES_ID].unique().implode())
-    return rows.filter(near).join(frame.lazy().select(KEY).unique(), on=KEY, how="semi").collect()
+    return now.matching(frame, KEY).drop(FILE)
 
 
 def _mark(pipeline: Pipeline, rows: pl.DataFrame) -> None:

@@ -74,7 +74,12 @@ def version(path: str, options: Options = None) -> int | None:
 
 def latest(path: str, options: Options = None) -> Any:
     """The newest timestamp that has a reading; None where there is none."""
-    return Snapshot(path, _open(path, options), options).latest()
+    return snapshot(path, options).latest()
+
+
+def snapshot(path: str, options: Options = None) -> Snapshot:
+    """The newest version of a table, or that there is none yet."""
+    return Snapshot(path, _open(path, options), options)
 
 
 def metadata(path: str, options: Options = None) -> dict[str, Any]:
@@ -207,7 +212,7 @@ def commit(path: str, write: Callable[[Snapshot], T], options: Options = None) -
     check_writable(path)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return write(Snapshot(path, _open(path, options), options))
+            return write(snapshot(path, options))
         except (CommitFailedError, DeltaError, OSError) as error:
             if attempt == ATTEMPTS or not _is_conflict(error):
                 raise TableError(f"{path}: the table cannot be written: {_line(error)}") from None

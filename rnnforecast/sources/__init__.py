@@ -8,7 +8,7 @@ from rnnforecast.sources.base import Batch, Change, Cursor, Source, SourceError
 
 __all__ = ["Batch", "Change", "Cursor", "Source", "SourceError", "open_source"]
 
-# Kind to reader; those whose client library is an extra of the package, with its name.
+# Kind, which is the module's name too, to reader.
 READERS: Final = {
     "file": "FileReader",
     "sql": "SqlReader",

@@ -18,7 +18,7 @@ from rnnforecast.config import HttpSource, Pipeline
 from rnnforecast.frequency import span
 from rnnforecast.secrets import hidden
 from rnnforecast.sources.base import REJECTED, Batch, Cursor, SourceError, Until, empty_long, identity
-from rnnforecast.sources.http_client import Client
+from rnnforecast.sources.http_client import Client, http_address
 from rnnforecast.sources.http_pages import Pages
 from rnnforecast.sources.layout import Mapping
 from rnnforecast.sources.parse import Memory, to_long
@@ -100,11 +100,8 @@ class HttpReader:
 
 def _endpoint(url: str) -> tuple[httpx.URL, str]:
     """The address, and how messages call it: without user, query and fragment."""
-    try:
-        home = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
-        home = httpx.URL("")
-    if home.scheme not in ("http", "https") or not home.host:
+    home = http_address(httpx.URL, url)
+    if home is None:
         raise SourceError(f"url: expected an address such as https://host/path; found {url.split('?')[0][:80]!r}")
     return home.copy_with(fragment=None), hidden(str(home.copy_with(query=None, fragment=None, userinfo=b"")))
 

@@ -7,6 +7,7 @@ import logging
 import random
 import time
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -47,6 +48,15 @@ class _PassingError(Exception):
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
         self.wait = wait
+
+
+def http_address(make: Callable[[str], httpx.URL], text: str) -> httpx.URL | None:
+    """The address that `make` gives for a text; None where that is none of http or https."""
+    try:
+        found = make(text)
+    except (httpx.InvalidURL, ValueError):
+        return None
+    return found if found.scheme in ("http", "https") and found.host else None
 
 
 class Client:
@@ -117,11 +127,8 @@ class Client:
 
     def joined(self, url: httpx.URL, target: str, place: str) -> httpx.URL:
         """Where `target`, in an answer of `url`, leads to; raises SourceError for what is no http address."""
-        try:
-            found = url.join(target)
-        except (httpx.InvalidURL, ValueError):
-            found = httpx.URL("")
-        if found.scheme not in ("http", "https") or not found.host:
+        found = http_address(url.join, target)
+        if found is None:
             raise SourceError(f"{self._label}: {place}: expected a link to an http address; found {target[:60]!r}")
         return found
 
