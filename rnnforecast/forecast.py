@@ -9,6 +9,7 @@ import torch
 from rnnforecast.baselines import BaselineModel
 from rnnforecast.columns import STEP, quantile, quantiles
 from rnnforecast.fitted import FittedModel, read_settings
+from rnnforecast.frame_rows import Frame
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import RecurrentModel
 
@@ -25,7 +26,7 @@ def load_model(folder: Path) -> FittedModel:
 
 def forecast(
     model: FittedModel,
-    data: pl.DataFrame | Panel,
+    data: Frame | Panel,
     *,
     horizon: int | None = None,
     quantile_levels: Sequence[float] | None = None,

@@ -25,6 +25,7 @@ from mlflow.models import Model
 from rnnforecast import __version__, runs
 from rnnforecast.config import Pipeline
 from rnnforecast.fitted import FittedModel
+from rnnforecast.frame_rows import Frame
 from rnnforecast.forecast import load_model
 from rnnforecast.packing import WEIGHTS, pack
 from rnnforecast.runs import TrainedOn
@@ -70,7 +71,7 @@ def log_candidate(
     row: Mapping[str, Any],
     trained_on: TrainedOn,
     key: str,
-    example: pl.DataFrame,
+    example: Frame,
     history: Sequence[Mapping[str, float]] = (),
     tables: Mapping[str, pl.DataFrame] | None = None,
 ) -> Logged:
@@ -223,7 +224,7 @@ def _log_model(
     pipeline: Pipeline,
     model: FittedModel,
     *,
-    example: pl.DataFrame,
+    example: Frame,
     parameters: dict[str, str],
 ) -> str:
     """The bundle as MLflow's logged model of this run; returns its id."""

@@ -4,9 +4,8 @@ always becomes the panel that the model was trained on."""
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import polars as pl
-
 from rnnforecast.config import TaskSettings
+from rnnforecast.frame_rows import Frame
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel import Panel
 from rnnforecast.seasons import calendar_periods, resolve
@@ -33,7 +32,7 @@ class Task:
         return self.seasons[0]
 
     @classmethod
-    def of(cls, settings: TaskSettings, frame: pl.DataFrame) -> tuple["Task", Panel]:
+    def of(cls, settings: TaskSettings, frame: Frame) -> tuple["Task", Panel]:
         """The task of a pipeline's settings on these observations, and their panel. Raises FrameError."""
         layout: dict[str, Any] = {
             "past": settings.past_covariates,
@@ -53,7 +52,7 @@ class Task:
         )
         return task, panel
 
-    def panel(self, frame: pl.DataFrame) -> Panel:
+    def panel(self, frame: Frame) -> Panel:
         """A long frame as the panel that this task's models read. Raises FrameError."""
         return Panel.from_frame(
             frame,
