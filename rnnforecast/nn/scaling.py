@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
-from rnnforecast.nn.memory import pick
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -25,10 +25,9 @@ class Units(NamedTuple):
     scale: Tensor  # [R, T] positive
     level: Tensor  # [R, T] the flat naive forecast
 
-    def at(self, places: Tensor) -> "Units":
-        """The units at steps [B, K] of each lane: [R, K]."""
-        rows = places.repeat_interleave(len(self.shift) // len(places), dim=0)
-        return Units(*(pick(part, rows) for part in self))
+    def at(self, places: Places) -> "Units":
+        """The units at some steps of each lane: [R, K]."""
+        return Units(*(places.of(part) for part in self))
 
 
 def units(
