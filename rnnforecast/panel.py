@@ -91,7 +91,10 @@ class Panel:
     @cached_property
     def lengths(self) -> Tensor:
         """Steps from the first to the last reading of each series, [S]."""
-        last = torch.zeros(len(self), dtype=torch.int64)
+        lengths = self.offsets.diff()
+        if self.mask[self.offsets[1:] - 1].all():  # nothing but known covariates stands behind the last reading
+            return lengths
+        last = torch.zeros_like(lengths)
         for block in self.blocks():
             last.scatter_reduce_(0, block.series, torch.where(self.mask[block.rows], block.place + 1, 0), "amax")
         return last

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from rnnforecast.frame_rows import Frame, Rows
 from rnnforecast.frequency import Frequency
 
 KEPT: Final = 1 << 20  # partial spans that are held before they are summed up
+NOWHERE: Final = np.iinfo(np.int64).max  # where a series without readings begins
 
 
 @dataclass(frozen=True)
@@ -113,17 +115,27 @@ class Layout:
 def _spans(rows: Rows) -> pl.DataFrame:
     """First and last step of each series, sorted by name: series_id, start (of its first reading; null if it has none),
     stop, readings."""
-    read = pl.col(ORDINAL).filter(pl.col(TARGET).is_not_null())
     total = [pl.col("start").min(), pl.col("stop").max(), pl.col("readings").sum()]
     found: list[pl.DataFrame] = []
     for batch in rows.checked():
-        more = batch.group_by(SERIES_ID).agg(
-            start=read.min(), stop=pl.col(ORDINAL).max() + 1, readings=pl.col(TARGET).count()
-        )
-        found.append(more)
+        found.append(_of_runs(batch))
         if sum(map(len, found)) > KEPT:
             found = [pl.concat(found).group_by(SERIES_ID).agg(total)]
     return pl.concat(found).group_by(SERIES_ID).agg(total).sort(SERIES_ID)
+
+
+def _of_runs(batch: pl.DataFrame) -> pl.DataFrame:
+    """The same of each run of one series in a batch of some rows: sorted by series, a million rows make a few runs."""
+    runs = batch[SERIES_ID].rle().struct.unnest()
+    first = (runs["len"].cast(pl.Int64).cum_sum() - runs["len"]).to_numpy()
+    ordinal, read = batch[ORDINAL].to_numpy(), batch[TARGET].is_not_null().to_numpy()
+    start = np.minimum.reduceat(np.where(read, ordinal, NOWHERE), first)
+    return runs.select(
+        pl.col("value").alias(SERIES_ID),
+        start=pl.when(pl.Series(start) < NOWHERE).then(pl.Series(start)),
+        stop=pl.Series(np.maximum.reduceat(ordinal, first) + 1),
+        readings=pl.Series(np.add.reduceat(read.astype(np.int64), first)),
+    )
 
 
 def _placed(batch: pl.DataFrame, bases: pl.DataFrame) -> tuple[pl.DataFrame, Tensor]:
@@ -133,7 +145,7 @@ def _placed(batch: pl.DataFrame, bases: pl.DataFrame) -> tuple[pl.DataFrame, Ten
     runs = runs.join(bases, left_on="value", right_on=SERIES_ID, how="left", maintain_order="left")
     lengths = runs["len"].cast(pl.Int64).to_torch()
     ordinal = batch[ORDINAL].to_torch()
-    start = runs["start"].fill_null(torch.iinfo(torch.int64).max).to_torch()
+    start = runs["start"].fill_null(NOWHERE).to_torch()
     kept = ordinal >= start.repeat_interleave(lengths)
     place = ordinal + runs["base"].fill_null(0).to_torch().repeat_interleave(lengths)
     if not kept.all():

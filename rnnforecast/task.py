@@ -8,6 +8,7 @@ from rnnforecast.config import TaskSettings
 from rnnforecast.frame_rows import Frame
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel import Panel
+from rnnforecast.panel_layout import Layout
 from rnnforecast.seasons import calendar_periods, resolve
 
 
@@ -54,7 +55,11 @@ class Task:
 
     def panel(self, frame: Frame) -> Panel:
         """A long frame as the panel that this task's models read. Raises FrameError."""
-        return Panel.from_frame(
+        return Panel.of(self.layout(frame))
+
+    def layout(self, frame: Frame) -> Layout:
+        """Where the series of a long frame lie in that panel, which can be made in parts. Raises FrameError."""
+        return Layout.of(
             frame,
             self.frequency,
             past=self.past,
