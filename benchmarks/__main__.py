@@ -8,6 +8,8 @@ NAMES = {
     "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
+    "memory": ("benchmarks.memory", "peak memory from the table to a trained network, 10 and 100 million observations"),
+    "forecast": ("benchmarks.forecast", "100,000 series from Parquet to Parquet: the bare network's share of the time"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
 }
 
