@@ -18,8 +18,12 @@ def forecast(given: list[str]) -> dict[str, Any]:
     """`forecast_file` of a default network (LSTM 1x64, horizon 48) against the bare `nn.LSTM` over inputs of the same
     width, in the same lanes, with a linear layer on its last outputs. In one process, in turn."""
     parser = rounds.options("forecast", forecast.__doc__)
-    parser.add_argument("--series", type=int, nargs=2, default=SERIES, help="how many in the rounds, and once after them")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-forecast", help="removed after")
+    parser.add_argument(
+        "--series", type=int, nargs=2, default=SERIES, help="how many in the rounds, and once after them"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-forecast", help="removed after"
+    )
     options = parser.parse_args(given)
     done: dict[str, Any] = rounds.machine(options.threads)
     few, many = options.series
@@ -68,7 +72,9 @@ def both(folder: str, count: int, threads: int) -> Callable[[], dict[str, Any]]:
 
     torch.set_num_threads(threads)
     keep_memory()
-    model = Forecaster(series.HORIZON, cell="lstm", season_length=(24, 168), frequency="1h", max_steps=1, validate_every=1)
+    model = Forecaster(
+        series.HORIZON, cell="lstm", season_length=(24, 168), frequency="1h", max_steps=1, validate_every=1
+    )
     model.fit(series.frame(20))
     width = next(model.model.network.encoder.recurrence.children())[0].input_size
     lstm = torch.nn.LSTM(width, series.HIDDEN, batch_first=True)

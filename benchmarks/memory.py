@@ -33,7 +33,9 @@ def memory(given: list[str]) -> dict[str, Any]:
     parser.add_argument("--observations", type=int, nargs="+", default=list(OBSERVATIONS), help="sizes of the tables")
     parser.add_argument("--series", type=int, default=SERIES, help=f"series, {SERIES:,}")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS), help="which trainings")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-memory", help="removed after")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "bench-memory", help="removed after"
+    )
     options = parser.parse_args(given)
     done: dict[str, Any] = rounds.machine()
     try:
@@ -46,7 +48,9 @@ def memory(given: list[str]) -> dict[str, Any]:
             for name in options.ways:
                 found = _measured(folder, WAYS[name])
                 above = (found["peak"] - own - raw) / rounds.GIB
-                stages = ", ".join(f"{stage} {(peak - own - raw) / rounds.GIB:.2f}" for stage, peak in found["at"].items())
+                stages = ", ".join(
+                    f"{stage} {(peak - own - raw) / rounds.GIB:.2f}" for stage, peak in found["at"].items()
+                )
                 lines[name] = f"{above:.2f} GiB above (by then: {stages}; {found['seconds']:.0f} s; target {TARGET})"
             done[f"{size:,} observations"] = lines
             shutil.rmtree(folder)

@@ -168,7 +168,10 @@ def infer_in(parts: Callable[[], Iterable[tuple[pl.Series, pl.Series]]]) -> Freq
         apart = pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)
         steps.append(times.select(apart.over("s").alias("value")).filter(pl.col("value") > 0))
         if dtype.is_temporal():
-            days, weekends = days + len(times), weekends + int(times.select((pl.col("t").dt.weekday() > 5).sum()).item())
+            days, weekends = (
+                days + len(times),
+                weekends + int(times.select((pl.col("t").dt.weekday() > 5).sum()).item()),
+            )
     counts = _tally(steps)
     if counts.is_empty():
         raise ValueError("frequency: no series has two different timestamps; set `frequency:` in the pipeline file")

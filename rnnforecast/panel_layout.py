@@ -60,10 +60,12 @@ class Layout:
         return cls(rows, spans, tuple(past), tuple(known), tuple(static), tuple(channels))
 
     def groups(self, steps: int, *, entities: int = 1) -> Iterator["Layout"]:
-        """The layout in parts of about so many steps, of whole entities: a multiple of `entities` in all but the last."""
+        """The layout in parts of about so many steps, each but the last of a multiple of `entities`."""
         unit = entities * (len(self.channels) or 1)
         places = pl.int_range(pl.len()) // unit
-        sizes = self.spans.group_by(places.alias("unit")).agg(steps=(pl.col("stop") - pl.col("start")).sum()).sort("unit")
+        sizes = (
+            self.spans.group_by(places.alias("unit")).agg(steps=(pl.col("stop") - pl.col("start")).sum()).sort("unit")
+        )
         group = ((sizes["steps"].cum_sum() - 1) // steps).alias("group")
         ends = sizes.with_columns(group).group_by("group").agg(pl.col("unit").min(), pl.len()).sort("group")
         for _, first, count in ends.iter_rows():

@@ -25,8 +25,8 @@ from mlflow.models import Model
 from rnnforecast import __version__, runs
 from rnnforecast.config import Pipeline
 from rnnforecast.fitted import FittedModel
-from rnnforecast.frame_rows import Frame
 from rnnforecast.forecast import load_model
+from rnnforecast.frame_rows import Frame
 from rnnforecast.packing import WEIGHTS, pack
 from rnnforecast.runs import TrainedOn
 from rnnforecast.store import RegistryError, client, hidden, open_store
