@@ -39,7 +39,9 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         pipeline, before, after = tables(name, full, Path(folder))
         task, panel = Task.of(pipeline, before)
         plan = pipeline.backtest
-        test, validation = windows.spans(panel, task.horizon, test_steps=plan.test_steps, validation_steps=plan.validation_steps)
+        test, validation = windows.spans(
+            panel, task.horizon, test_steps=plan.test_steps, validation_steps=plan.validation_steps
+        )
         parts = windows.split(panel, test, validation)
         cutoffs = windows.backtest_cutoffs(panel, parts, task.horizon, plan.stride)
         models = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
@@ -86,7 +88,13 @@ def proposed(name: str, frame: pl.DataFrame, folder: Path) -> tuple[Pipeline, st
 
 
 def fitted(
-    pipeline: Pipeline, frame: pl.DataFrame, task: Task, panel: Panel, parts: windows.Split, cutoffs: Cutoffs, folder: Path
+    pipeline: Pipeline,
+    frame: pl.DataFrame,
+    task: Task,
+    panel: Panel,
+    parts: windows.Split,
+    cutoffs: Cutoffs,
+    folder: Path,
 ) -> dict[str, FittedModel]:
     """All candidates of the pipeline, as its retrain fits them; those that this data is not for are absent."""
     from rnnforecast.flows import retrain, study
