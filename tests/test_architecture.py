@@ -190,7 +190,7 @@ STORE = FILE | {"mlflow", "numpy", "pandas", "scipy", "pyarrow"}  # MLflow bring
 LOADED = [
     ([COMMAND, "--help"], {"typer", "rich"}),
     ([COMMAND, "--version"], {"typer", "rich"}),
-    ([COMMAND, "ingest", "--help"], {"typer", "rich"}),
+    ([COMMAND, "ingest", "--help"], {"typer", "rich", "pydantic"}),  # typer looks for it
     ([COMMAND, "schema"], {"typer", "rich", *FILE}),
     ([COMMAND, "models"], {"typer", "rich", *FILE}),
     (["import rnnforecast.config"], FILE),
