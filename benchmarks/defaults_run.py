@@ -7,13 +7,14 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 import torch
 
-from benchmarks.defaults_sets import rows
+from benchmarks.defaults_sets import SETS, rows
 from rnnforecast import backtest, config, table, windows
 from rnnforecast.baselines import BaselineModel
 from rnnforecast.config import Candidate, Pipeline
@@ -47,9 +48,13 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         models = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
     board = leaderboard(models, panel, cutoffs, season=task.season_length, end=parts.valid_end, metric=plan.metric)
     late, later = held_out(panel, task.panel(after), task.horizon)
-    for reference in REFERENCES:
-        models.setdefault(reference, BaselineModel(task, Candidate(model=reference)))
-    scores = {label: score(model, late, later, history=panel) for label, model in models.items()}
+    season = SETS[name].season
+    known = replace(task, seasons=(season,))
+    references = {label: BaselineModel(known, Candidate(model=label)) for label in REFERENCES}
+    candidates, judged = (
+        {label: score(model, late, later, history=panel, season=season) for label, model in part.items()}
+        for part in (models, references)
+    )
     champion = board[0]["model"]
     return {
         "series": len(panel),
@@ -59,7 +64,8 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         "seasons": list(task.seasons),
         "forecasts": len(later),
         "champion": champion,
-        "scores": {"champion": scores[champion], **scores},
+        "scores": {"champion": candidates[champion], **judged},
+        "candidates": candidates,
         "chosen by": {row["model"]: {key: row[key] for key in ("mase", "wql", "coverage")} for row in board},
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -132,10 +138,12 @@ def held_out(before: Panel, after: Panel, horizon: int) -> tuple[Panel, Cutoffs]
     return after, Cutoffs(found.series[at], found.position[at])
 
 
-def score(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, history: Panel) -> dict[str, float | None]:
+def score(
+    model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, history: Panel, season: int
+) -> dict[str, float | None]:
     """MASE (mean over series), WQL (all series together) and coverage of a model on the last span."""
     scored = backtest.with_actuals(forecasts(model, panel, cutoffs), panel)
-    series = per_series(scored, backtest.long_frame(history), season_length=model.task.season_length)
+    series = per_series(scored, backtest.long_frame(history), season_length=season)
     found = overall(scored, series)
     return {name: found[name] for name in ("mase", "wql", "coverage")}
 

@@ -140,7 +140,7 @@ def _by_phase(started: float, ended: float) -> dict[str, float]:
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
-        runs = []
+        runs: list[Any] = []
         while page := client.read_task_runs(limit=200, offset=len(runs)):
             runs += page
     seconds: dict[str, float] = dict.fromkeys(PHASES.values(), 0.0)
