@@ -59,6 +59,7 @@ DOORS = {
     "rich": {"cli"},
     "safetensors": {"recurrent"},
     "scipy": {"nn"},
+    "sqlalchemy": {"store"},
     "statsforecast": {"baselines"},
     "typer": {"cli"},
     "utilsforecast": {"metrics"},
@@ -186,7 +187,7 @@ COMMAND = "from rnnforecast.cli import main; main(sys.argv[1:])"
 FILE = {"polars", "pydantic", "yaml"}  # what reading a pipeline file needs
 TABLE = FILE | {"deltalake", "pyarrow", "numpy"}
 FLOW = {*TABLE, "prefect", "typer", "rich", "httpx"}  # Prefect brings the last three
-STORE = FILE | {"mlflow", "numpy", "pandas", "scipy", "pyarrow"}  # MLflow brings the last three
+STORE = FILE | {"mlflow", "sqlalchemy", "numpy", "pandas", "scipy", "pyarrow"}  # MLflow brings the last three
 LOADED = [
     ([COMMAND, "--help"], {"typer", "rich"}),
     ([COMMAND, "--version"], {"typer", "rich"}),
