@@ -66,7 +66,6 @@ def fit(
     """
     require_positive(panel, candidate.transform)
     keep_memory()
-    torch.set_flush_denormal(True)  # in this thread too, where another one has imported us (see nn/__init__.py)
     pl.seed_everything(training.seed, verbose=False)
     config = network_config(task, candidate, entities=len(panel) // panel.channels)
     network = Network(config)

@@ -9,7 +9,6 @@ import torch
 from rnnforecast.nn.recurrence import Recurrence as Recurrence
 from rnnforecast.nn.recurrence import initialise as initialise
 
-# A gradient that goes back through a hundred steps of a forgetting network falls below 1e-38, and a processor takes
-# a hundred times longer over such a number (measured: the backward pass of 168 steps, six times longer). Zero does as
-# well. It holds for this thread and those it starts: hence at import, before torch has started its own.
+# See denormals.py. What is set in a thread holds for the threads that it starts: `flushed` in a training comes too late
+# for those that torch has started at its first parallel operation (measured on two: half of the gain is lost).
 torch.set_flush_denormal(True)
