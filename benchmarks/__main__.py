@@ -16,6 +16,8 @@ NAMES = {
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "defaults": ("benchmarks.defaults", "the untouched default pipeline on every regular public set"),
     "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and how soon the command line begins"),
+    "memory": ("benchmarks.memory", "peak memory from the table to a trained network, 10 and 100 million observations"),
+    "forecast": ("benchmarks.forecast", "100,000 series from Parquet to Parquet: the bare network's share of the time"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
 }
 

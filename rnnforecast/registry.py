@@ -24,6 +24,7 @@ from mlflow.models import Model
 
 from rnnforecast import __version__, runs
 from rnnforecast.config import Pipeline
+from rnnforecast.frame_rows import Frame
 from rnnforecast.packing import WEIGHTS, pack
 from rnnforecast.runs import TrainedOn
 from rnnforecast.store import RegistryError, client, hidden, open_store
@@ -71,7 +72,7 @@ def log_candidate(
     row: Mapping[str, Any],
     trained_on: TrainedOn,
     key: str,
-    example: pl.DataFrame,
+    example: Frame,
     history: Sequence[Mapping[str, float]] = (),
     tables: Mapping[str, pl.DataFrame] | None = None,
 ) -> Logged:
@@ -226,7 +227,7 @@ def _log_model(
     pipeline: Pipeline,
     model: "FittedModel",
     *,
-    example: pl.DataFrame,
+    example: Frame,
     parameters: dict[str, str],
 ) -> str:
     """The bundle as MLflow's logged model of this run; returns its id."""

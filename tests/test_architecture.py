@@ -72,7 +72,7 @@ DOORS = {
     "fastavro": {"sources"},
     "httpx": {"sources"},
     "obstore": {"sources"},
-    "pyarrow": {"sources"},
+    "pyarrow": {"sources", "forecast"},
     "paho": {"sources"},
     # The packaged data sets.
     "arch": {"sources"},

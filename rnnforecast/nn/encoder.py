@@ -73,7 +73,7 @@ class Encoder(nn.Module):
             outputs.append(found.unflatten(0, (lanes, rest))[:, :, 0])
             newer = _unflat(after, rest)
             state = (torch.cat([state[0][:, :, rest:], newer[0]], 2), torch.cat([state[1][:, :, rest:], newer[1]], 2))
-        return torch.cat(outputs, dim=1), state
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), state
 
     def window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
         """Whole windows [N, J, F] of J segments, state [S, N, D]; returns the context [N, D] and outputs [N, J, D]."""

@@ -54,6 +54,8 @@ def steps_seen(past: Past, places: Places, units: Units, *, patch: int, lags: tu
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
     """Where in each calendar cycle a step stands: ordinals [B, T] to sine and cosine [B, T, 2 * periods]."""
+    if len(ordinals) > 1 and (ordinals == ordinals[:1]).all():  # lanes side by side: worked out once
+        return calendar_features(ordinals[:1], periods).expand(len(ordinals), -1, -1)
     waves = []
     for period in periods:
         angle = 2 * math.pi * (ordinals.double() / period % 1.0)

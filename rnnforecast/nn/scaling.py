@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
 
+TILE = 1 << 16  # numbers of a tensor that are worked on together
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
 
@@ -107,6 +109,15 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     readings does not count; where no block has any, the level is the last known value. The result at a step does not
     depend on how the series was cut into pieces, nor on anything later.
     """
+    level, spread = (filled.new_empty(len(filled), steps) for _ in range(2))
+    count = len(filled) if filled.is_cuda else max(TILE // filled.shape[1], 1)
+    for start in range(0, len(filled), count):  # a few rows at a time: all of it stays near the processor
+        rows = slice(start, start + count)
+        level[rows], spread[rows] = _trailing(filled[rows], observed[rows], blocks, length, steps=steps)
+    return level, spread
+
+
+def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     ended = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
     first = range(0, blocks * length, length)
     mean, spread = (middle([part[:, at : at + steps] for at in first]) for part in ended)
@@ -120,37 +131,3 @@ def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) 
     values = filled.double()
     mean, squares = _means([values, values.square()], observed, length, steps=steps)
     return mean.to(filled), _spread(mean, squares).to(filled)
-
-
-def middle(values: list[Tensor]) -> Tensor:
-    """The median, element by element, of what is not NaN in tensors [R, T] (of an even number, the mean of the middle
-    two); NaN where nothing is."""
-    missing = torch.stack([part.isnan() for part in values])
-    if missing.is_cuda:  # to ask a GPU where something is missing would hold it up
-        return _middle_of_some(values, missing)
-    gaps = torch.nonzero(missing.any(dim=0).any(dim=0))  # mostly before and after the first reading
-    upto = int(gaps[-1]) + 1 if len(gaps) else 0
-    ordered = _in_order([part[:, upto:] for part in values])
-    whole = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    if not upto:
-        return whole
-    return torch.cat([_middle_of_some([part[:, :upto] for part in values], missing[:, :, :upto]), whole], dim=1)
-
-
-def _middle_of_some(values: list[Tensor], missing: Tensor) -> Tensor:
-    last = [part.where(~gone, torch.inf) for part, gone in zip(values, missing, strict=True)]
-    ordered = torch.stack([*_in_order(last), torch.full_like(last[0], torch.nan)])
-    count = (~missing).sum(dim=0, keepdim=True)
-    low, high = (torch.where(count > 0, place, len(values)) for place in ((count - 1) // 2, count // 2))
-    return (ordered.gather(0, low) + ordered.gather(0, high))[0] / 2
-
-
-def _in_order(values: list[Tensor]) -> list[Tensor]:
-    """The values of each element in ascending order. Neighbours change places until they are: of so few, that takes a
-    fifth of the time of a sort."""
-    ordered = list(values)
-    for turn in range(len(ordered)):
-        for at in range(turn % 2, len(ordered) - 1, 2):
-            low, high = ordered[at], ordered[at + 1]
-            ordered[at], ordered[at + 1] = torch.minimum(low, high), torch.maximum(low, high)
-    return ordered
