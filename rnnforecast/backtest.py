@@ -25,17 +25,17 @@ class Result:
 
 
 def run(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, label: str, seconds: float = 0.0) -> Result:
-    """Forecast at every cutoff and put the actual values beside it: null where there is no reading."""
-    forecasts = model.forecast_at(panel, cutoffs)
-    return Result(label, forecasts.with_columns(_actual(panel, cutoffs, model.task.horizon)), seconds)
+    """Forecast at every cutoff and put the actual values beside it."""
+    return Result(label, with_actuals(model.forecast_at(panel, cutoffs), panel, cutoffs), seconds)
 
 
-def _actual(panel: Panel, cutoffs: Cutoffs, horizon: int) -> pl.Series:
-    """What came at the steps after each cutoff, in the order of a forecast frame."""
+def with_actuals(forecasts: pl.DataFrame, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
+    """The forecast frame of these cutoffs with the actual values as `target`, null where there is no reading."""
     first = panel.offsets[cutoffs.series] + cutoffs.position + 1
-    rows = first[:, None] + torch.arange(horizon)
+    rows = first[:, None] + torch.arange(len(forecasts) // len(cutoffs))
     values, mask = panel.gather(rows, rows < panel.offsets[cutoffs.series + 1][:, None])
-    return pl.Series(TARGET, values.double().masked_fill(~mask, torch.nan).flatten().numpy()).fill_nan(None)
+    actual = values.double().masked_fill(~mask, torch.nan).flatten().numpy()
+    return forecasts.with_columns(pl.Series(TARGET, actual).fill_nan(None))
 
 
 def long_frame(panel: Panel, end: torch.Tensor | None = None) -> pl.DataFrame:

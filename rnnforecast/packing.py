@@ -5,7 +5,7 @@ requirements but is on no package index: serve with `mlflow models serve --env-m
 """
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mlflow.pyfunc
 import polars as pl
@@ -15,15 +15,17 @@ from mlflow.types.schema import AnyType
 
 from rnnforecast import __version__, columns
 from rnnforecast.config import Pipeline
-from rnnforecast.fitted import FittedModel
 from rnnforecast.frame_rows import Frame
+
+if TYPE_CHECKING:  # whose module loads torch
+    from rnnforecast.fitted import FittedModel
 
 MODEL: Final = "model"  # the artifact's name: the folder that FittedModel.save wrote
 WEIGHTS: Final = f"artifacts/{MODEL}"  # where MLflow puts it inside the bundle
 EXAMPLE_ROWS: Final = 500
 
 
-def pack(pipeline: Pipeline, model: FittedModel, example: Frame, *, folder: Path, record: Model) -> None:
+def pack(pipeline: Pipeline, model: "FittedModel", example: Frame, *, folder: Path, record: Model) -> None:
     """Write the bundle into `folder`, which must not exist; `record` is MLflow's entry (run and model id).
 
     `example`: a long frame, of which the newest rows of the first series are kept as the example of an input.

@@ -221,7 +221,7 @@ def _errors(data: ReportData, scale: Scale, drawings: Drawings) -> list[str]:
 
 def _data(data: ReportData, scale: Scale) -> list[str]:
     step = scale.frequency.ordinal(TIMESTAMP)
-    held = (
+    counted = (
         data.history.lazy()
         .group_by(SERIES_ID)
         .agg(
@@ -233,7 +233,7 @@ def _data(data: ReportData, scale: Scale) -> list[str]:
         )
     )
     missing = (1 - pl.col("read") / pl.col("steps")).clip(0, 1)
-    held = held.with_columns(missing.alias("missing")).collect().sort("missing", SERIES_ID, descending=[True, False])
+    held = counted.with_columns(missing.alias("missing")).collect().sort("missing", SERIES_ID, descending=[True, False])
     facts = {
         "rows": f"{held['len'].sum():,}",
         "series": f"{held.height:,}",

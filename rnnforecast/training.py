@@ -75,7 +75,8 @@ def fit(
     spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
-        recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
+        about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
+        recorder, keeper = Recorder(), Keeper(Path(folder), about)
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory

@@ -4,18 +4,17 @@ The default's are medians over blocks (whole seasons) of the blocks' means and d
 sensor that drops out for half a day moves one block of seven, and the units stay what they were.
 """
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
 
 TILE = 1 << 16  # numbers of a tensor that are worked on together
-LARGEST_NETWORK = 16
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
 
@@ -68,8 +67,7 @@ def _moments(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay:
     values = filled.double()
     mean, squares = _means([values, values.square()], observed, width, steps=steps, decay=decay)
     level = _or_known(mean, filled)
-    # In float64 what the difference of squares loses is 1e-8 of the level, far below the least spread.
-    spread = (squares - mean.square()).clamp(min=0.0).sqrt().nan_to_num(0.0).to(filled.dtype)
+    spread = _spread(mean, squares).nan_to_num(0.0).to(filled.dtype)
     return Units(level, _at_least(spread, level), level)
 
 
@@ -88,6 +86,12 @@ def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, de
     return tuple(part / readings for part in summed)
 
 
+def _spread(mean: Tensor, squares: Tensor) -> Tensor:
+    """The deviation; in float64 what the difference of squares loses is 1e-8 of the level, far below the least
+    spread."""
+    return (squares - mean.square()).clamp(min=0.0).sqrt()
+
+
 def _or_known(mean: Tensor, filled: Tensor) -> Tensor:
     """Means [R, T], where there is none the last known value."""
     return torch.where(mean.isnan(), filled[:, -mean.shape[1] :].nan_to_num(0.0), mean).to(filled.dtype)
@@ -102,12 +106,11 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     """Level and spread at each of the newest `steps`, from `blocks` blocks of `length` steps that end there.
 
     filled, observed [R, M + T] with M >= blocks * length; returns level and spread, [R, T] each. A block without
-    readings does not count; where no block has any, the level is the last known value. Sums run in float64 from the
-    first reading of each row, so that the result at a step does not depend on how the series was cut into pieces,
-    nor on anything later.
+    readings does not count; where no block has any, the level is the last known value. The result at a step does not
+    depend on how the series was cut into pieces, nor on anything later.
     """
     level, spread = (filled.new_empty(len(filled), steps) for _ in range(2))
-    count = max(TILE // filled.shape[1], 1)
+    count = len(filled) if filled.is_cuda else max(TILE // filled.shape[1], 1)
     for start in range(0, len(filled), count):  # a few rows at a time: all of it stays near the processor
         rows = slice(start, start + count)
         level[rows], spread[rows] = _trailing(filled[rows], observed[rows], blocks, length, steps=steps)
@@ -115,62 +118,16 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 
 
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
-    first = filled.gather(1, observed.int().argmax(dim=1, keepdim=True)).nan_to_num(0.0).double()
-    centred = torch.where(observed, filled.double() - first, 0.0)
-    sums = torch.stack([observed.double(), centred, centred * centred]).cumsum(dim=2)
-    # Mean and deviation of the block that ends at each step; that of an earlier block stands so many steps before.
-    places = steps + (blocks - 1) * length
-    count, summed, squares = sums[:, :, -places:] - sums[:, :, -places - length : -length]
-    mean = summed.div_(count)  # NaN without readings: 0 / 0
-    spread = squares.div_(count).sub_(mean * mean).clamp_(min=0.0).sqrt_()
-    level = _or_known(middle(_ends(mean, blocks, length, steps)) + first, filled)
-    return level, _at_least(middle(_ends(spread, blocks, length, steps)).float().nan_to_num(0.0), level)
+    ended = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
+    first = range(0, blocks * length, length)
+    mean, spread = (middle([part[:, at : at + steps] for at in first]) for part in ended)
+    level = _or_known(mean, filled)
+    return level, _at_least(spread.nan_to_num(0.0), level)
 
 
-def _ends(values: Tensor, blocks: int, length: int, steps: int) -> list[Tensor]:
-    """Of what stands at the ends of blocks, each step's: its newest block's, the one's before, ...: [R, T] each."""
-    last = values.shape[1] - steps
-    return [values[:, last - back * length : last - back * length + steps] for back in range(blocks)]
-
-
-def middle(values: list[Tensor]) -> Tensor:
-    """The median of several tensors at each place, of those that are not NaN (of an even number, the mean of the
-    middle two); NaN where all are."""
-    ordered = _ordered(values)
-    half = len(ordered) // 2
-    found = (ordered[(len(ordered) - 1) // 2] + ordered[half]) / 2
-    # Where some are missing, which are few places mostly, the middle lies elsewhere: infinity stands for them, last.
-    some = torch.nonzero(ordered[-1].isinf().any(dim=0))[:, 0]
-    if len(some):
-        column = torch.stack([each[:, some] for each in ordered], dim=-1)
-        count = column.isfinite().sum(dim=-1, keepdim=True)
-        low, high = ((count - 1) // 2).clamp(min=0), (count // 2).clamp(max=len(ordered) - 1)
-        both = (column.gather(-1, low) + column.gather(-1, high)) / 2
-        found[:, some] = both.masked_fill(count == 0, torch.nan)[..., 0]
-    return found
-
-
-def _ordered(values: list[Tensor]) -> list[Tensor]:
-    """Tensors ordered place by place, NaN as infinity; few of them by a network of minima and maxima (Batcher's
-    odd-even merge sort, 1968), an order of magnitude faster than sorting at each place."""
-    found = [each.nan_to_num(torch.inf, posinf=torch.inf) for each in values]
-    if len(found) > LARGEST_NETWORK:
-        return list(torch.stack(found).sort(dim=0).values)
-    for low, high in _comparators(len(found)):
-        found[low], found[high] = torch.minimum(found[low], found[high]), torch.maximum(found[low], found[high])
-    return found
-
-
-@cache
-def _comparators(count: int) -> list[tuple[int, int]]:
-    """Which two are compared, one after the other, to order so many."""
-    found, size = [], 1
-    while size < count:
-        apart = size
-        while apart:
-            for first in range(apart % size, count - apart, 2 * apart):
-                pairs = [(low, low + apart) for low in range(first, min(first + apart, count - apart))]
-                found += [pair for pair in pairs if pair[0] // (2 * size) == pair[1] // (2 * size)]
-            apart //= 2
-        size *= 2
-    return found
+def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the block of `length` steps that ends at each of the newest `steps`: [R, steps] each, NaN
+    without readings."""
+    values = filled.double()
+    mean, squares = _means([values, values.square()], observed, length, steps=steps)
+    return mean.to(filled), _spread(mean, squares).to(filled)
