@@ -12,7 +12,7 @@ from rnnforecast.config_section import Section
 Cell = Literal["rnn", "lstm", "gru"]
 Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin"]
 Transform = Literal["none", "log", "asinh"]
-Base = Literal["none", "naive", "profile"]
+Base = Literal["none", "naive", "profile", "moved"]
 Decoder = Literal["direct", "seq2seq", "attention", "parallel", "autoregressive"]
 HeadName = Literal["quantiles", "point", "gaussian", "student_t", "negative_binomial"]
 
@@ -54,6 +54,9 @@ class Parts(Section):
         "naive",
         description="What the network corrects: none, or a learned convex mix of naive forecasts; `profile` adds the "
         "mean seasonal profile.",
+    )
+    mix: Literal["cutoff", "step"] = Field(
+        "cutoff", description="Weights of that mix: the same for all steps of a forecast, or others for each step."
     )
 
     decoder: Decoder = Field(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rnnforecast.batches import PROCESS_SEED, Segment
 from rnnforecast.config import Training
+from rnnforecast.learner_weighting import weights
 from rnnforecast.nn.memory import State
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.teaching import teacher_forcing_ratio
@@ -80,7 +81,10 @@ class Learner(pl.LightningModule):
         actual, weight = following(batch, at, self.network.config.learned_horizon)
         told = actual.masked_fill(~weight, torch.nan) if teacher_forcing else None
         forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
-        losses = self.network.loss(forecast, actual)
+        losses, chosen = self.network.loss(forecast, actual), self.training_config
+        if chosen.weighting != "scale":
+            bend = self.network.config.parts.transform
+            losses = losses * weights(chosen.weighting, forecast.scale, actual, units=batch.units, bend=bend)
         return (losses * weight).sum() / weight.sum().clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

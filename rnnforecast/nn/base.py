@@ -7,6 +7,7 @@ from rnnforecast.config_parts import Base
 from rnnforecast.nn.memory import pick
 from rnnforecast.nn.running import running_sum
 
+MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 
 
@@ -33,12 +34,33 @@ def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) 
     filled [R, M + T], at [R, K] positions in it; returns [R, K, H]. Values from before the first reading are skipped;
     NaN where there is no other.
     """
-    known = torch.stack([filled.nan_to_num(0.0), (~filled.isnan()).to(filled)])
-    summed, count = running_sum(known, cycles, stride=season)
-    mean = summed / count.where(count > 0, torch.nan)
     ahead = torch.arange(1, horizon + 1, device=at.device)
     places = at[:, :, None] + ahead - season * ((ahead + season - 1) // season)  # the same place, the last time
-    return pick(mean, places)
+    return pick(_mean_of_seasons(filled, cycles, season), places)
+
+
+def moved(filled: Tensor, at: Tensor, season: int, *, cycles: int, block: int, horizon: int) -> Tensor:
+    """The seasonal profile of the last `cycles` seasons, moved by how much the level has changed since.
+
+    The level at a step is the mean of the `block` values that end there; each season's values count from the level as
+    it was that many seasons before the cutoff: mean over k of y[t + h - k * season] - level[t - k * season], plus
+    level[t]. Of a target that was bent by the logarithm, a ratio of levels. Shapes as in `profile`; NaN where a
+    season or a level has no reading.
+    """
+    known = torch.stack([filled.nan_to_num(0.0), (~filled.isnan()).to(filled)])
+    summed, count = running_sum(known, block)
+    level = summed / count.where(count > 0, torch.nan)
+    ahead = torch.arange(1, horizon + 1, device=at.device)
+    seasons_back = (ahead + season - 1) // season
+    then = pick(_mean_of_seasons(level, cycles, season), at[:, :, None] - season * seasons_back)
+    values = pick(_mean_of_seasons(filled, cycles, season), at[:, :, None] + ahead - season * seasons_back)
+    return values + pick(level, at)[..., None] - then
+
+
+def _mean_of_seasons(values: Tensor, cycles: int, season: int) -> Tensor:
+    known = torch.stack([values.nan_to_num(0.0), (~values.isnan()).to(values)])
+    summed, count = running_sum(known, cycles, stride=season)
+    return summed / count.where(count > 0, torch.nan)
 
 
 def bases(
@@ -51,6 +73,13 @@ def bases(
     if kind == "none":
         return filled.new_zeros(*at.shape, horizon, 0)
     found = naive_forecasts(filled, level, at, seasons, horizon)
+    more = [
+        moved(filled, at, season, cycles=cycles, block=_shortest(seasons), horizon=horizon)
+        for season, cycles in _moved(kind, seasons, memory)
+    ]
+    if more:
+        each = torch.stack(more, dim=-1)
+        return torch.cat([found, torch.where(each.isnan(), level[:, :, None, None], each)], dim=-1)
     season = _profile_season(kind, seasons, memory)
     if not season:
         return found
@@ -62,11 +91,28 @@ def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
     """S: how many forecasts a base mixes."""
     if kind == "none":
         return 0
-    return 2 + sum(season > 1 for season in seasons) + bool(_profile_season(kind, seasons, memory))
+    more = len(_moved(kind, seasons, memory)) + bool(_profile_season(kind, seasons, memory))
+    return 2 + sum(season > 1 for season in seasons) + more
+
+
+def _shortest(seasons: tuple[int, ...]) -> int:
+    """The shortest season longer than one step; 0 where there is none."""
+    return min((season for season in seasons if season > 1), default=0)
+
+
+def _moved(kind: Base, seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:
+    """Seasons that are moved with the level, and over how many cycles their mean is taken."""
+    if kind != "moved" or not _shortest(seasons):
+        return []
+    found = []
+    for season in seasons:
+        most = (memory - _shortest(seasons)) // season
+        found += [(season, cycles) for cycles in {1, min(most, MOVED_CYCLES)} if 1 <= cycles <= most]
+    return found
 
 
 def _profile_season(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
     """The shortest season longer than one step, whose profile is a base; 0 where there is none."""
-    shortest = min((season for season in seasons if season > 1), default=0)
+    shortest = _shortest(seasons)
     enough = bool(shortest) and memory // shortest >= FEWEST_CYCLES
     return shortest if kind == "profile" and enough else 0

@@ -72,7 +72,8 @@ class Network(nn.Module):
         width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
-        self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
+        mixes = config.learned_horizon if parts.mix == "step" else 1
+        self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -276,8 +277,8 @@ class Network(nn.Module):
             memory=self.memory,
         )
         scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        return (scaled * mix.softmax(dim=-1)[:, :, None]).sum(dim=-1)
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases))
+        return (scaled * mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)).sum(dim=-1)
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
