@@ -110,6 +110,13 @@ RULES: Final = (
         "choose ascending whole numbers from 1, such as lags: [1, 24], or lags: seasons",
     ),
     Rule(
+        ("mix", "base"),
+        lambda mix, base: mix != DEFAULTS["mix"] and base == "none",
+        "mix step with base none",
+        "there is nothing to mix",
+        "choose base: naive, profile or moved, or leave mix out",
+    ),
+    Rule(
         ("decoder", "context_length"),
         lambda decoder, context: decoder == "autoregressive" and context is not None,
         "decoder autoregressive with context_length",

@@ -37,7 +37,8 @@ FACTORS = {
     "embedding_size": [{"embedding_size": 0}, {"embedding_size": 4}],
     "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin")],
     "transform": [{"transform": word} for word in ("none", "log", "asinh")],
-    "base": [{"base": word} for word in ("none", "naive", "profile")],
+    "base": [{"base": word} for word in ("none", "naive", "profile", "moved")],
+    "mix": [{"mix": word} for word in ("cutoff", "step")],
     "decoder": [
         {**OTHERS, "decoder": "direct"},
         {**OTHERS, "decoder": "seq2seq"},

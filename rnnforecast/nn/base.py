@@ -6,8 +6,8 @@ from torch import Tensor
 from rnnforecast.config_parts import Base
 from rnnforecast.nn.memory import pick
 from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.shape import MOVED_CYCLES
 
-MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 
 
@@ -42,17 +42,18 @@ def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) 
 def moved(filled: Tensor, at: Tensor, season: int, *, cycles: int, block: int, horizon: int) -> Tensor:
     """The seasonal profile of the last `cycles` seasons, moved by how much the level has changed since.
 
-    The level at a step is the mean of the `block` values that end there; each season's values count from the level as
-    it was that many seasons before the cutoff: mean over k of y[t + h - k * season] - level[t - k * season], plus
-    level[t]. Of a target that was bent by the logarithm, a ratio of levels. Shapes as in `profile`; NaN where a
-    season or a level has no reading.
+    The level at a step is the mean of the `block` values that end there. Each of the seasons counts from the level as
+    it was that many seasons before the cutoff: the mean over k of y[t + h - k * season] - level[t - k * season], plus
+    level[t]. A season of one block counts from its own level, a season later. Of logarithms these are ratios. Shapes
+    as in `profile`; NaN where a season or a level has no reading.
     """
     known = torch.stack([filled.nan_to_num(0.0), (~filled.isnan()).to(filled)])
     summed, count = running_sum(known, block)
     level = summed / count.where(count > 0, torch.nan)
     ahead = torch.arange(1, horizon + 1, device=at.device)
     seasons_back = (ahead + season - 1) // season
-    then = pick(_mean_of_seasons(level, cycles, season), at[:, :, None] - season * seasons_back)
+    reference = seasons_back - 1 if season == block else seasons_back
+    then = pick(_mean_of_seasons(level, cycles, season), at[:, :, None] - season * reference)
     values = pick(_mean_of_seasons(filled, cycles, season), at[:, :, None] + ahead - season * seasons_back)
     return values + pick(level, at)[..., None] - then
 
@@ -106,8 +107,9 @@ def _moved(kind: Base, seasons: tuple[int, ...], memory: int) -> list[tuple[int,
         return []
     found = []
     for season in seasons:
-        most = (memory - _shortest(seasons)) // season
-        found += [(season, cycles) for cycles in {1, min(most, MOVED_CYCLES)} if 1 <= cycles <= most]
+        most = min((memory - _shortest(seasons)) // season, MOVED_CYCLES)
+        alone = () if season == _shortest(seasons) else (1,)  # that would be its seasonal naive, nearly
+        found += [(season, cycles) for cycles in sorted({*alone, most}) if 1 <= cycles]
     return found
 
 

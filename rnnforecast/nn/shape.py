@@ -6,7 +6,7 @@ from rnnforecast.config_parts import Parts
 
 BLOCK_WITHOUT_SEASON = 8
 PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
-MOVED_CYCLES = 4
+MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
