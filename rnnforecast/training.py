@@ -128,7 +128,8 @@ def _members(each: Callable[..., Trained], training: Training, checkpoints: Path
         alone = training.model_copy(update={"members": 1, "seed": training.seed + number})
         folder = None if checkpoints is None else checkpoints / f"member-{number}"
         found.append(each(training=alone, checkpoints=folder))
-    history = [{**row, "member": float(number)} for number, one in enumerate(found) for row in one.history]
+    before = [number * training.max_steps for number in range(len(found))]  # one member's steps after the other's
+    history = [{**row, "step": row["step"] + n} for n, one in zip(before, found, strict=True) for row in one.history]
     model = found[0].model
     committee = Committee([one.model.network for one in found])
     whole = RecurrentModel(model.task, model.candidate, committee, entities=model.entities)
