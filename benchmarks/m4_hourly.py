@@ -1,7 +1,6 @@
 """How well the networks forecast the M4 competition's hourly series, by its official scores."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -20,7 +19,10 @@ def m4_hourly(given: list[str]) -> dict[str, Any]:
     chosen = parser.parse_args(given)
     torch.set_num_threads(chosen.threads)
     train, test = hourly(chosen.data)
-    done: dict[str, Any] = {**machine(chosen.threads), "seasonal naive": rounded(scores(seasonal_naive(train), train, test))}
+    done: dict[str, Any] = {
+        **machine(chosen.threads),
+        "seasonal naive": rounded(scores(seasonal_naive(train), train, test)),
+    }
     for model in chosen.models:
         for seed in chosen.seeds:
             began = time.perf_counter()

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rnnforecast.config_parts import Transform
 from rnnforecast.nn import transform
 from rnnforecast.panel import Panel
 
@@ -31,18 +32,19 @@ def error_units(panel: Panel, end: Tensor, season: int) -> Tensor:
     return torch.stack([relative.expand_as(change), change], dim=1).float()
 
 
-def weights(how: Weighting, scale: Tensor, actual: Tensor, *, units: Tensor, bend: str) -> Tensor:
+def weights(how: Weighting, scale: Tensor, actual: Tensor, *, units: Tensor, bend: Transform) -> Tensor:
     """What an error of one scaled unit counts, [R, K, H] (or broadcast to it).
 
-    scale [R, K, 1], actual [R, K, H] in the units of the data, units [R, 2] of `error_units`. `level`: relative to the
+    scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 2] of `error_units`. `level`: relative to the
     value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it; `both`:
-    half of each. `bend`: the transform, one of whose units is more where values are large.
+    half of each.
     """
     if how == "scale":
         return torch.ones_like(scale)
-    in_data = scale * transform.slope(bend, actual)
+    values = transform.inverse(bend, actual)
+    in_data = scale * transform.slope(bend, values)
     relative, absolute = units[:, :1, None], units[:, 1:, None]
-    by_level = in_data / (actual.abs() * relative).maximum(absolute / MOST)
+    by_level = in_data / (values.abs() * relative).maximum(absolute / MOST)
     by_season = in_data / absolute
     if how == "both":
         return (by_level + by_season) / 2

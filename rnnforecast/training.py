@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from rnnforecast.allocator import keep_memory
 from rnnforecast.batches import Segment, Spans, TrainingSegments
 from rnnforecast.config import Candidate, Training
+from rnnforecast.denormals import flushed
 from rnnforecast.fitted import FittedError
 from rnnforecast.learner import Learner
 from rnnforecast.learner_weighting import error_units
@@ -84,7 +85,7 @@ def fit(
     units = error_units(panel, learned, task.season_length)
     spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
-    with place as folder, Quiet(), interruptible():
+    with place as folder, Quiet(), interruptible(), flushed():
         about = identity(task, candidate, panel, parts, training=training)
         recorder, keeper = Recorder(), Keeper(Path(folder), about, takes_best=training.holdout)
         kept = keeper.kept()

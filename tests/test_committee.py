@@ -2,7 +2,6 @@
 
 import json
 
-import polars as pl
 import pytest
 import torch
 from builders import rich, rich_task, task, untrained, waves

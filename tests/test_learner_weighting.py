@@ -48,7 +48,7 @@ def test_a_small_error_counts_as_in_the_measure_that_is_named(bend):
     expected = {"scale": torch.full_like(actual, small), "season": error / 3.0, "level": error / (actual * 0.2)}
     expected["both"] = (expected["season"] + expected["level"]) / 2
     for how, value in expected.items():
-        found = small * weights(how, scale, actual, units=units, bend=bend).expand_as(actual)
+        found = small * weights(how, scale, there(actual), units=units, bend=bend).expand_as(actual)
         torch.testing.assert_close(found, value, rtol=2e-3, atol=0)
 
 
