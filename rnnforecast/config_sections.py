@@ -44,8 +44,8 @@ class Training(Section):
     members: int = Field(1, ge=1, le=100, description="Networks trained from as many seeds; their mean is forecast.")
     weighting: Literal["scale", "level", "season", "both"] = Field(
         "scale",
-        description="What an error counts in: units of scaling, of the value it misses (as sMAPE does), of the seasonal "
-        "naive's error in its series (as MASE does), or half of each.",
+        description="What an error counts in: units of scaling, of the value it misses (as in sMAPE), of the seasonal "
+        "naive's error in its series (as in MASE), or half of each.",
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
     devices: int = Field(1, ge=1, description="GPUs (or processes) that train one network side by side.")

@@ -35,9 +35,9 @@ def error_units(panel: Panel, end: Tensor, season: int) -> Tensor:
 def weights(how: Weighting, scale: Tensor, actual: Tensor, *, units: Tensor, bend: Transform) -> Tensor:
     """What an error of one scaled unit counts, [R, K, H] (or broadcast to it).
 
-    scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 2] of `error_units`. `level`: relative to the
-    value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it; `both`:
-    half of each.
+    scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 2] of `error_units`. `level`: relative
+    to the value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it;
+    `both`: half of each.
     """
     if how == "scale":
         return torch.ones_like(scale)

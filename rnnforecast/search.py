@@ -161,7 +161,7 @@ def _judged(trial: Trial, question: Question) -> Trial:
 
 
 def _without_its_end(parts: Split) -> Split:
-    """The split one span earlier: a training that learns from its validation span must not learn what it is judged on."""
+    """The split one span earlier, for a training that learns from its validation span: it is judged on the next."""
     earlier = (2 * parts.train_end - parts.valid_end).clamp(min=0)
     return Split(earlier, parts.train_end, parts.valid_end)
 

@@ -1,6 +1,6 @@
 """Several networks of the same parts as one: each runs its own recurrence, and their forecasts are averaged."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,24 +31,34 @@ class Committee(nn.Module):
         self.config = members[0].config
         self.memory = members[0].memory
 
-    def each(self) -> Iterable[Network]:
+    @property
+    def networks(self) -> list[Network]:
         """The members."""
-        return self.members  # type: ignore[return-value]
+        return list(self.members)  # type: ignore[arg-type]
 
     def initial_state(self, static: Tensor, code: Tensor) -> State:
         """The state before a series begins; see `Network`."""
-        return _together([member.initial_state(static, code) for member in self.each()])
+        return _together([member.initial_state(static, code) for member in self.networks])
 
     def remember(self, before: Inputs) -> State:
         """The state that has seen the values before a segment but has run over none of them."""
-        return _together([member.remember(before) for member in self.each()])
+        return _together([member.remember(before) for member in self.networks])
 
     def encode(self, inputs: Inputs, state: State) -> tuple[Encodings, State]:
         """Run each member's recurrence over T new steps of each lane."""
         states = _apart(state, len(self.members))
-        found = [member.encode(inputs, own) for member, own in zip(self.each(), states, strict=True)]
+        found = [member.encode(inputs, own) for member, own in zip(self.networks, states, strict=True)]
         encodings = Encodings(inputs, tuple(encoding for encoding, _ in found))
         return encodings, _together([after for _, after in found])
+
+
+def each(network: Network | Committee, encoding: Encoding | Encodings) -> list[tuple[Network, Encoding]]:
+    """The networks that one is, and what a pass left of each."""
+    if isinstance(network, Committee):
+        assert isinstance(encoding, Encodings)
+        return list(zip(network.networks, encoding.members, strict=True))
+    assert isinstance(encoding, Encoding)
+    return [(network, encoding)]
 
 
 def _together(states: Sequence[State]) -> State:
