@@ -53,6 +53,8 @@ def bounds(schema: Mapping[str, Any]) -> str:
         return " | ".join(bounds(each) for each in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
     if schema["type"] in ("null", "array"):
         return {"null": "absent", "array": "[1, 24, ...]"}[schema["type"]]
     least, most = schema.get("minimum"), schema.get("maximum")
