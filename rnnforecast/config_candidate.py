@@ -44,6 +44,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "cell": "lstm",
             "hidden_size": 96,
             "transform": "log",
+            "lags": "cycles",
+            "skip": True,
             "base": "moved",
             "mix": "step",
         },
@@ -56,7 +58,9 @@ TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "m4-hourly": {
             "max_steps": 2_500,
+            "batch_size": 8,
             "cutoffs_per_segment": 64,
+            "weighting": "both",
             "holdout": False,
             "validate_every": 500,
         },
