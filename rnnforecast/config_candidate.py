@@ -57,8 +57,9 @@ NETWORKS: Final = tuple(PRESETS)
 TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "m4-hourly": {
-            "max_steps": 2_500,
+            "max_steps": 1_500,
             "batch_size": 8,
+            "learning_rate": 4e-3,
             "cutoffs_per_segment": 64,
             "weighting": "both",
             "holdout": False,
