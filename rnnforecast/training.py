@@ -86,7 +86,7 @@ def fit(
     spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
-        about = identity(task, candidate, panel, parts, training=training)
+        about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
         recorder, keeper = Recorder(), Keeper(Path(folder), about, takes_best=training.holdout)
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)

@@ -74,7 +74,7 @@ class Encoder(nn.Module):
             outputs.append(found.unflatten(0, (lanes, rest))[:, :, 0])
             newer = _unflat(after, rest)
             state = (torch.cat([state[0][:, :, rest:], newer[0]], 2), torch.cat([state[1][:, :, rest:], newer[1]], 2))
-        contexts = torch.cat(outputs, dim=1)
+        contexts = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return contexts if self.skip is None else contexts + self.skip(features), state
 
     def window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
