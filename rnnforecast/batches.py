@@ -28,16 +28,33 @@ class Segment(NamedTuple):
     before: Inputs  # the M steps before the segment
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
+    units: Tensor  # [R, 2] what the seasonal naive's errors are: relative and absolute
 
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
     """Steps start..start+T-1 of lanes; outside of a series nothing is observed. entity, start [B]; codes [E]."""
-    values, mask = panel.gather(*_rows(panel, panel.members(entity), start.repeat_interleave(panel.channels), steps))
+    series, begin = panel.members(entity), start.repeat_interleave(panel.channels)
+    values, mask = _neighbours(panel, series, begin, steps) or panel.gather(*_rows(panel, series, begin, steps))
     first = entity * panel.channels
     ordinals = (panel.starts[first] + start)[:, None] + torch.arange(steps, device=start.device)
     past = _covariates(panel.past, panel, first, start, steps=steps)
     known = _covariates(panel.known, panel, first, start + 1, steps=steps + horizon)
     return Inputs(values, mask, ordinals, past, known, panel.static[first], codes[entity])
+
+
+def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor] | None:
+    """The same steps of series that lie side by side and are equally long, without a place for each; else None."""
+    first, count, begin = int(series[0]), len(series), int(start[0])
+    length = int(panel.offsets[first + 1] - panel.offsets[first])
+    ends = panel.offsets[first : first + count + 1]
+    if begin < 0 or begin + steps > length or len(ends) <= count or not (ends.diff() == length).all():
+        return None
+    if not ((start == begin).all() and (series == torch.arange(first, first + count, device=series.device)).all()):
+        return None
+    rows = slice(int(ends[0]), int(ends[-1]))
+    cut = (part[rows].view(count, length)[:, begin : begin + steps] for part in (panel.values, panel.mask))
+    values, mask = cut
+    return values, mask
 
 
 def _rows(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -64,6 +81,7 @@ class Spans:
     codes: Tensor  # [E], which embedding each entity has
     horizon: int
     memory: int
+    units: Tensor | None = None  # [S, 2] what the seasonal naive's errors are; absent: 1
 
     @property
     def lane_end(self) -> Tensor:
@@ -71,7 +89,9 @@ class Spans:
         return self.end.unflatten(0, (-1, self.panel.channels)).amax(dim=1)
 
     def to(self, device: torch.device | str) -> "Spans":
-        return Spans(self.panel.to(device), self.end.to(device), self.codes.to(device), self.horizon, self.memory)
+        units = None if self.units is None else self.units.to(device)
+        end, codes = self.end.to(device), self.codes.to(device)
+        return Spans(self.panel.to(device), end, codes, self.horizon, self.memory, units)
 
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
@@ -85,7 +105,8 @@ class Spans:
         before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
         everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
         fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
-        return Segment(inputs, targets, target_mask, before, fresh, everywhere)
+        units = torch.ones(len(series), 2, device=start.device) if self.units is None else self.units[series]
+        return Segment(inputs, targets, target_mask, before, fresh, everywhere, units)
 
 
 class TrainingSegments(IterableDataset[Segment]):

@@ -104,10 +104,17 @@ RULES: Final = (
     ),
     Rule(
         ("lags",),
-        lambda lags: lags != "seasons" and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
+        lambda lags: not isinstance(lags, str) and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
         "lags that are not ascending steps of at least 1",
         "a lag counts steps back from the next one, and each is read once",
         "choose ascending whole numbers from 1, such as lags: [1, 24], or lags: seasons",
+    ),
+    Rule(
+        ("mix", "base"),
+        lambda mix, base: mix != DEFAULTS["mix"] and base == "none",
+        "mix step with base none",
+        "there is nothing to mix",
+        "choose base: naive, profile or moved, or leave mix out",
     ),
     Rule(
         ("decoder", "context_length"),

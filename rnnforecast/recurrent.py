@@ -1,5 +1,6 @@
 """A trained network as a model: forecasts from any cutoffs of a panel in one pass over its series."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
+from rnnforecast.nn.committee import Committee, Encodings
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
@@ -19,6 +21,7 @@ from rnnforecast.task import Task
 
 WEIGHTS = "weights.safetensors"
 LANES = 512  # entities per pass
+BLOCK = 16 * LANES  # neighbours that are divided into passes by their lengths
 CHUNK = 1_024  # steps per pass: memory stays flat however long the series are, the state carries over
 DECODED = 50_000_000  # numbers that one decoding may hold at once
 
@@ -42,7 +45,9 @@ def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> Ne
 class RecurrentModel:
     """A network with its task, and the names of the entities it has embeddings for; see `FittedModel`."""
 
-    def __init__(self, task: Task, candidate: Candidate, network: Network, *, entities: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, task: Task, candidate: Candidate, network: Network | Committee, *, entities: tuple[str, ...] = ()
+    ) -> None:
         self.task, self.candidate = task, candidate
         self.network = network.eval().cpu()
         self.entities = entities if candidate.embedding_size else ()
@@ -63,11 +68,9 @@ class RecurrentModel:
         found = torch.zeros(len(places), channels, horizon, len(levels))
         needed = torch.zeros(len(panel) // channels, dtype=torch.int64)
         needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
-        wanted = torch.nonzero(needed)[:, 0]
-        by_length = wanted[needed[wanted].argsort()]  # entities of one pass are about equally long
         codes = self.codes(panel)
         with torch.inference_mode():
-            for lanes in by_length.split(LANES):
+            for lanes in _passes(needed):
                 self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
         channel = cutoffs.series % channels
         mean, quantiles = means[which, channel].numpy(), found[which, channel].numpy().astype(np.float64)
@@ -91,7 +94,7 @@ class RecurrentModel:
                 mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
                 out[0][here], out[1][here] = mean, quantiles
 
-    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, encoding: Encoding | Encodings, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
         channels, lanes = self.network.config.channels, len(encoding.inputs.code)
         order = lane.argsort(stable=True)
@@ -111,7 +114,8 @@ class RecurrentModel:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, everything else as JSON."""
-        write_settings(folder, self.task, self.candidate, entities=list(self.entities))
+        members = {"members": len(self.network.members)} if isinstance(self.network, Committee) else {}
+        write_settings(folder, self.task, self.candidate, entities=list(self.entities), **members)
         save_file(self.network.state_dict(), folder / WEIGHTS)
 
     @classmethod
@@ -119,7 +123,9 @@ class RecurrentModel:
         """A stored model. Raises FittedError where its weights are of another version of the library."""
         task, candidate, settings = read_settings(folder)
         entities = tuple(settings.get("entities", ()))
-        network = Network(network_config(task, candidate, entities=len(entities)))
+        config = network_config(task, candidate, entities=len(entities))
+        members = settings.get("members")
+        network = Committee([Network(config) for _ in range(members)]) if members else Network(config)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:
@@ -130,15 +136,24 @@ class RecurrentModel:
         return cls(task, candidate, network, entities=entities)
 
 
+def _passes(needed: Tensor) -> Iterator[Tensor]:
+    """Which entities are run side by side, those of about equal length [E]; neighbours first, so that what is made in
+    groups of whole blocks is what is made at once, to the last bit."""
+    for block in torch.arange(len(needed)).split(BLOCK):
+        wanted = block[needed[block] > 0]
+        yield from wanted[needed[wanted].argsort(stable=True)].split(LANES)
+
+
 def require_positive(panel: Panel, transform: str) -> None:
     """Refuse readings that have no logarithm. Raises FittedError."""
     if transform != "log":
         return
-    bad = torch.nonzero(panel.mask & (panel.values <= 0))[:, 0]
-    if len(bad):
-        series = int(torch.searchsorted(panel.offsets, bad[0], right=True)) - 1
-        when = panel.stamps((panel.starts[series] + bad[0] - panel.offsets[series])[None])[0]
+    bad = panel.mask & (panel.values <= 0)
+    if bad.any():
+        first = int(bad.int().argmax())
+        series = int(torch.searchsorted(panel.offsets, first, right=True)) - 1
+        when = panel.stamps((panel.starts[series] + first - panel.offsets[series])[None])[0]
         raise FittedError(
-            f"series {panel.series_ids[series]!r}, {when}: {float(panel.values[bad[0]]):g} has no logarithm "
-            f"({len(bad)} readings in all are not positive); choose transform: asinh, or none"
+            f"series {panel.series_ids[series]!r}, {when}: {float(panel.values[first]):g} has no logarithm "
+            f"({int(bad.sum())} readings in all are not positive); choose transform: asinh, or none"
         )

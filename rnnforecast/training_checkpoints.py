@@ -5,6 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
@@ -25,14 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class Keeper(Checkpoint):
-    """Writes two files at each validation: the weights that did best so far, and all that the next step needs.
+    """Writes two files at each validation: the weights that did best so far (or the last ones, where the validation
+    is of what was learned), and all that the next step needs.
 
     The best weights come first, and each file appears under its name when it is complete: killed at any moment, a
     training goes on from the validation before and comes to the same end.
     """
 
-    def __init__(self, folder: Path, about: dict[str, str]) -> None:
-        self.folder, self.about = folder, about
+    def __init__(self, folder: Path, about: dict[str, str], *, takes_best: bool = True) -> None:
+        self.folder, self.about, self.takes_best = folder, about, takes_best
         self.rate = 0.0
         self.best: float | None = None
 
@@ -61,7 +63,7 @@ class Keeper(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         loss = float(trainer.callback_metrics["val_loss"].nan_to_num(torch.inf))
-        if self.best is None or loss < self.best:
+        if self.best is None or loss < self.best or not self.takes_best:
             self.best = loss
             self._write(trainer, BEST)
         self._write(trainer, LAST)
@@ -124,5 +126,5 @@ def _digest(panel: Panel, parts: Split) -> str:
     found = hashlib.sha256(repr((panel.series_ids, str(panel.frequency), panel.channels)).encode())
     tensors = (panel.offsets, panel.starts, panel.values, panel.mask, panel.past, panel.known, panel.static)
     for tensor in (*tensors, parts.train_end, parts.valid_end):
-        found.update(tensor.contiguous().numpy().tobytes())
+        found.update(tensor.contiguous().view(-1).numpy().view(np.uint8))  # as it lies, without a copy
     return found.hexdigest()[:12]

@@ -23,6 +23,7 @@ FACTORS = {
         {"num_layers": 2, "dropout": 0.2, "residual": False},
         {"num_layers": 2, "dropout": 0.0, "residual": True},
     ],
+    "skip": [{"skip": False}, {"skip": True}],
     "bidirectional": [{"bidirectional": False}, {"bidirectional": True}],
     "start": [{"start": word} for word in ("zero", "learned", "static")],
     "init": [
@@ -33,11 +34,12 @@ FACTORS = {
     ],
     "context_length": [{"context_length": None}, {"context_length": 24}],
     "patch_length": [{"patch_length": 1}, {"patch_length": 3}],
-    "lags": [{"lags": "seasons"}, {"lags": (1, 2)}],
+    "lags": [{"lags": "seasons"}, {"lags": "cycles"}, {"lags": (1, 2)}],
     "embedding_size": [{"embedding_size": 0}, {"embedding_size": 4}],
     "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin")],
     "transform": [{"transform": word} for word in ("none", "log", "asinh")],
-    "base": [{"base": word} for word in ("none", "naive", "profile")],
+    "base": [{"base": word} for word in ("none", "naive", "profile", "moved")],
+    "mix": [{"mix": word} for word in ("cutoff", "step")],
     "decoder": [
         {**OTHERS, "decoder": "direct"},
         {**OTHERS, "decoder": "seq2seq"},

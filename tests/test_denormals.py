@@ -15,7 +15,7 @@ def tiny() -> float:
 def test_tiny_numbers_are_zeros_inside_and_what_they_were_outside(before):
     torch.set_flush_denormal(before)
     try:
-        with pytest.raises(RuntimeError, match="inside they are 0.0"), flushed():
+        with pytest.raises(RuntimeError, match=r"inside they are 0\.0"), flushed():
             raise RuntimeError(f"inside they are {tiny()}")
         assert (tiny() == 0.0) == before
     finally:

@@ -73,7 +73,8 @@ class Network(nn.Module):
         width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
-        self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
+        mixes = config.learned_horizon if parts.mix == "step" else 1
+        self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -135,10 +136,10 @@ class Network(nn.Module):
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
         if not config.window:
-            at = torch.arange(steps, device=filled.device).expand(len(static), -1)
-            looked = self._look(past, at, units, static=static, steps=steps)
+            looked = self._look(past, Places(steps), units, static=static)
             found, after = self.encoder(looked, before)
-            contexts = torch.cat([contexts, found.float()], dim=1)  # float: the state stays so under bf16
+            found = found.float()  # the state stays so under bf16
+            contexts = torch.cat([contexts, found], dim=1) if config.attended else found
             after = (after[0].float(), after[1].float())
         kept = (looked, before) if config.sampled else (None, None)
         encoding = Encoding(inputs, past, units, known, static, contexts, *kept)
@@ -222,19 +223,12 @@ class Network(nn.Module):
             found.append(self.embedding(code))
         return torch.cat(found, dim=-1)
 
-    def _look(self, past: Past, at: Tensor, units: Units, *, static: Tensor, steps: int) -> Tensor:
-        """Everything that the encoder sees at the steps `at` [B, P]: [B, P, F]."""
+    def _look(self, past: Past, places: Places, units: Units, *, static: Tensor) -> Tensor:
+        """Everything that the encoder sees at some steps: [B, K, F]."""
         parts = self.config.parts
-        seen = features.steps_seen(
-            past,
-            at,
-            units,
-            steps=steps,
-            patch=parts.patch_length,
-            lags=self.config.lags,
-            clamp=parts.scaling in CLAMPED,
-        )
-        return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
+        clamp = parts.scaling in CLAMPED
+        seen = features.steps_seen(past, places, units, patch=parts.patch_length, lags=self.config.lags, clamp=clamp)
+        return torch.cat([seen, static[:, None].expand(-1, seen.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
     def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
@@ -256,8 +250,8 @@ class Network(nn.Module):
         back = torch.arange(count, device=device).flip(0) * parts.patch_length
         at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
         spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        ends = (at[..., None] - back).flatten(1)  # [B, K * J]
-        looked = self._look(encoding.past, ends, spread, static=encoding.static, steps=steps)
+        ends = Places(steps, (at[..., None] - back).flatten(1))  # [B, K * J]
+        looked = self._look(encoding.past, ends, spread, static=encoding.static)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
@@ -279,8 +273,9 @@ class Network(nn.Module):
             horizon=horizon,
             memory=self.memory,
         )
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        found = base.mixed(naive, mix.softmax(dim=-1), shift=units.shift[..., None], scale=units.scale[..., None])
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases))
+        weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
+        found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
         return found.expand(-1, -1, horizon)
 
     def _flat(self, rows: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from rnnforecast.config_parts import Parts
 
 BLOCK_WITHOUT_SEASON = 8
 PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
+MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
@@ -39,6 +40,10 @@ class NetworkConfig:
         """Values so many steps before the next one are inputs."""
         if self.parts.lags == "seasons":
             return tuple(season for season in self.seasons if season > 1)
+        if self.parts.lags == "cycles":
+            repeated = tuple(season for season in self.seasons if season > 1)
+            spans = [range(max(1, season - self.horizon + 1), season + 1) for season in repeated[1:]]
+            return tuple(sorted({*range(1, min(repeated, default=0) + 1), *(lag for span in spans for lag in span)}))
         return self.parts.lags
 
     @property
@@ -55,6 +60,8 @@ class NetworkConfig:
     def memory(self) -> int:
         """M: steps that the state remembers."""
         cycles = PROFILE_CYCLES * self.seasons[0] if self.parts.base == "profile" and self.seasons[0] > 1 else 0
+        if self.parts.base == "moved" and max(self.seasons) > 1:
+            cycles = MOVED_CYCLES * max(self.seasons) + min(season for season in self.seasons if season > 1)
         return max(self.block * self.blocks, self.reach + max((1, *self.lags)), cycles)
 
     @property
