@@ -12,7 +12,7 @@ from torch import Tensor
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
-from rnnforecast.nn.committee import Committee, Encodings
+from rnnforecast.nn.committee import Committee
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
@@ -94,7 +94,7 @@ class RecurrentModel:
                 mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
                 out[0][here], out[1][here] = mean, quantiles
 
-    def _decode(self, encoding: Encoding | Encodings, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
         channels, lanes = self.network.config.channels, len(encoding.inputs.code)
         order = lane.argsort(stable=True)

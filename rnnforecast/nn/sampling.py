@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.nn import transform
-from rnnforecast.nn.committee import Committee, Encodings, each
+from rnnforecast.nn.committee import Committee, each
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
@@ -16,7 +16,7 @@ from rnnforecast.nn.places import Places
 SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
 
-def predict(network: Network | Committee, encoding: Encoding | Encodings, at: Tensor) -> tuple[Tensor, Tensor]:
+def predict(network: Network | Committee, encoding: Encoding, at: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data."""
     found = [_predict(member, own, at) for member, own in each(network, encoding)]
     if len(found) == 1:
