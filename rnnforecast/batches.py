@@ -28,6 +28,7 @@ class Segment(NamedTuple):
     before: Inputs  # the M steps before the segment
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
+    spread: Tensor | None  # [R] units of the loss; none: those of each cutoff
 
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
@@ -64,6 +65,7 @@ class Spans:
     codes: Tensor  # [E], which embedding each entity has
     horizon: int
     memory: int
+    spread: Tensor | None = None  # [S] units that the loss is counted in
 
     @property
     def lane_end(self) -> Tensor:
@@ -71,7 +73,9 @@ class Spans:
         return self.end.unflatten(0, (-1, self.panel.channels)).amax(dim=1)
 
     def to(self, device: torch.device | str) -> "Spans":
-        return Spans(self.panel.to(device), self.end.to(device), self.codes.to(device), self.horizon, self.memory)
+        spread = None if self.spread is None else self.spread.to(device)
+        moved = (self.panel.to(device), self.end.to(device), self.codes.to(device))
+        return Spans(*moved, self.horizon, self.memory, spread)
 
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
@@ -85,7 +89,8 @@ class Spans:
         before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
         everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
         fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
-        return Segment(inputs, targets, target_mask, before, fresh, everywhere)
+        spread = None if self.spread is None else self.spread[series]
+        return Segment(inputs, targets, target_mask, before, fresh, everywhere, spread)
 
 
 class TrainingSegments(IterableDataset[Segment]):

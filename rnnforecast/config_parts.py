@@ -12,7 +12,7 @@ from rnnforecast.config_section import Section
 Cell = Literal["rnn", "lstm", "gru"]
 Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin"]
 Transform = Literal["none", "log", "asinh"]
-Base = Literal["none", "naive", "profile"]
+Base = Literal["none", "naive", "profile", "linear"]
 Decoder = Literal["direct", "seq2seq", "attention", "parallel", "autoregressive"]
 HeadName = Literal["quantiles", "point", "gaussian", "student_t", "negative_binomial"]
 
@@ -53,7 +53,7 @@ class Parts(Section):
     base: Base = Field(
         "naive",
         description="What the network corrects: none, or a learned convex mix of naive forecasts; `profile` adds the "
-        "mean seasonal profile.",
+        "mean seasonal profile; `linear` is a linear map of the window, solved by ridge regression.",
     )
 
     decoder: Decoder = Field(
@@ -75,6 +75,11 @@ class Parts(Section):
         "quantiles", description="What is forecast: quantiles, a point, or a distribution's parameters."
     )
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
+    loss_units: Literal["local", "series"] = Field(
+        "local",
+        description="What errors are counted in while training: spreads at each cutoff (`scaling`), or each series' own "
+        "spread over the training span, as measures of whole series do.",
+    )
 
 
 DEFAULTS: Final = {name: field.default for name, field in Parts.model_fields.items()}

@@ -42,6 +42,7 @@ def spell(value: Any) -> str:
 
 WINDOWED_SCALINGS: Final = ("last", "revin")
 STEPWISE_DECODERS: Final = ("seq2seq", "attention")  # they read what came at the step before
+UNITED_HEADS: Final = ("quantiles", "point")  # their loss is an error, in units
 COUNTS_SCALINGS: Final = ("none", "mean")
 
 RULES: Final = (
@@ -172,6 +173,13 @@ RULES: Final = (
         "loss with a head other than point",
         "quantiles are trained by the pinball loss, distributions by their likelihood",
         "choose head: point, or leave loss out",
+    ),
+    Rule(
+        ("loss_units", "head"),
+        lambda units, head: units != DEFAULTS["loss_units"] and head not in UNITED_HEADS,
+        "loss_units series with a distribution as head",
+        "a likelihood has no units: it weighs every step the same whatever it is counted in",
+        "choose head: quantiles or point, or leave loss_units out",
     ),
     Rule(
         ("head", "scaling"),

@@ -80,7 +80,7 @@ class Learner(pl.LightningModule):
         actual, weight = following(batch, at, self.network.config.learned_horizon)
         told = actual.masked_fill(~weight, torch.nan) if teacher_forcing else None
         forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
-        losses = self.network.loss(forecast, actual)
+        losses = self.network.loss(forecast, actual, batch.spread)
         return (losses * weight).sum() / weight.sum().clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

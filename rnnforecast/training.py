@@ -25,8 +25,9 @@ from rnnforecast.recurrent import RecurrentModel, network_config, require_positi
 from rnnforecast.task import Task
 from rnnforecast.training_callbacks import Quiet, Recorder, average, interruptible
 from rnnforecast.training_checkpoints import LAST, Keeper, identity
+from rnnforecast.training_linear import solve
 from rnnforecast.training_rate import find_rate
-from rnnforecast.training_statistics import calibrate, standardise
+from rnnforecast.training_statistics import calibrate, spreads, standardise
 from rnnforecast.windows import Split, WindowError
 
 SEGMENT_SEASONS = 3  # auto segment: so many of the longest season ...
@@ -71,7 +72,8 @@ def fit(
     standardise(network, panel, parts.train_end)
     model = RecurrentModel(task, candidate, network, entities=panel.entities)
     steps = segment_length(config, parts, training)
-    spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
+    units = spreads(panel, parts.train_end, candidate.transform) if candidate.loss_units == "series" else None
+    spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible():
         recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
@@ -80,6 +82,8 @@ def fit(
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory
             spans = spans.to(trainer.strategy.root_device)
         checked = validation(spans, parts, 0 if config.window else steps)  # a window needs no run-up
+        if not kept:
+            solve(network.to(spans.end.device), spans, checked)
         lanes = batch_size(config, parts, training, steps)
         carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
         stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed)
@@ -186,4 +190,6 @@ def _trainer(training: Training, watching: list[Callback], *, progress: bool) ->
 
 def _on_cpu(batch: Any) -> Any:
     """A batch (tensors in tuples) on the CPU."""
-    return batch.cpu() if isinstance(batch, torch.Tensor) else type(batch)(*(_on_cpu(part) for part in batch))
+    if batch is None or isinstance(batch, torch.Tensor):
+        return batch if batch is None else batch.cpu()
+    return type(batch)(*(_on_cpu(part) for part in batch))

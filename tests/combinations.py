@@ -37,7 +37,7 @@ FACTORS = {
     "embedding_size": [{"embedding_size": 0}, {"embedding_size": 4}],
     "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin")],
     "transform": [{"transform": word} for word in ("none", "log", "asinh")],
-    "base": [{"base": word} for word in ("none", "naive", "profile")],
+    "base": [{"base": word} for word in ("none", "naive", "profile", "linear")],
     "decoder": [
         {**OTHERS, "decoder": "direct"},
         {**OTHERS, "decoder": "seq2seq"},
@@ -56,6 +56,7 @@ FACTORS = {
         {"head": "student_t", "loss": "mae"},
         {"head": "negative_binomial", "loss": "mae"},
     ],
+    "loss_units": [{"loss_units": word} for word in ("local", "series")],
 }
 TRIES = 4  # networks made for each that is kept: the one with the most new pairs
 

@@ -53,6 +53,7 @@ REFUSED = [
     ({"attention_length": 20}, "no other decoder attends", "choose decoder: attention"),
     ({"decoder": "attention", "attention_length": 8, "patch_length": 12}, "over segments", "at least patch_length"),
     ({"loss": "mse"}, "trained by the pinball loss", "choose head: point"),
+    ({"loss_units": "series", "head": "student_t"}, "a likelihood has no units", "choose head: quantiles or point"),
     ({"head": "negative_binomial"}, "a shift makes them negative", "choose scaling: mean"),
     ({"head": "negative_binomial", "scaling": "mean", "transform": "log"}, "no count", "leave transform out"),
 ]
@@ -207,6 +208,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
             ({"head": "negative_binomial"}, {"scaling": word})
             for word in ("standard", "ewm", "robust", "last", "revin")
         ),
+        *(({"head": word}, {"loss_units": "series"}) for word in ("gaussian", "student_t", "negative_binomial")),
         *(({"head": "negative_binomial"}, {"transform": word}) for word in ("log", "asinh")),
     ]
     grid = [parts.model_dump() for parts in combinations.covering()]

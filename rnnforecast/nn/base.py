@@ -44,11 +44,11 @@ def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) 
 def bases(
     kind: Base, filled: Tensor, *, level: Tensor, at: Tensor, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> Tensor:
-    """The S forecasts that a base mixes, [R, K, H, S], with S = count(kind, seasons, memory).
+    """The S naive forecasts that a base mixes, [R, K, H, S], with S = count(kind, seasons, memory).
 
     filled [R, M + T], level [R, K], at [R, K] positions in `filled` (M + t is step t), memory: M.
     """
-    if kind == "none":
+    if not count(kind, seasons, memory):
         return filled.new_zeros(*at.shape, horizon, 0)
     found = naive_forecasts(filled, level, at, seasons, horizon)
     season = _profile_season(kind, seasons, memory)
@@ -59,8 +59,8 @@ def bases(
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
-    """S: how many forecasts a base mixes."""
-    if kind == "none":
+    """S: how many naive forecasts a base mixes; a linear one mixes none."""
+    if kind in ("none", "linear"):
         return 0
     return 2 + sum(season > 1 for season in seasons) + bool(_profile_season(kind, seasons, memory))
 

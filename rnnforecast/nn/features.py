@@ -46,11 +46,16 @@ def steps_seen(
     read = pick(past.observed, rows[..., None] - within).float()
     since = pick(past.since, rows).float().log1p()
     rest = torch.stack([since, (units.shift / units.scale).asinh() / 4], dim=-1)
-    target = torch.cat([scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT) if clamp else scaled, read, rest], dim=-1)
+    target = torch.cat([clamped(scaled) if clamp else scaled, read, rest], dim=-1)
     target = target.unflatten(0, (lanes, -1)).transpose(1, 2).flatten(2)  # channels side by side
     lane = torch.arange(lanes, device=at.device)[:, None, None]
     covariates = past.seen[lane, at[..., None] + past.seen.shape[1] - steps - within]
     return torch.cat([target, covariates.flatten(2)], dim=-1)
+
+
+def clamped(scaled: Tensor) -> Tensor:
+    """Values in spreads, none of them beyond the largest input."""
+    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT)
 
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:

@@ -14,7 +14,7 @@ from rnnforecast.nn.decoder_parallel import ParallelDecoder
 from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
-from rnnforecast.nn.memory import State, extend, newest, since_reading
+from rnnforecast.nn.memory import State, extend, newest, pick, since_reading
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
@@ -73,6 +73,9 @@ class Network(nn.Module):
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
         self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
+        steps = config.linear_steps
+        self.linear: Tensor | None  # [L, H] of `base: linear`: solved before the training, changed by no gradient
+        self.register_buffer("linear", torch.zeros(steps, config.learned_horizon) if steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -175,11 +178,13 @@ class Network(nn.Module):
         weights = None if decoded.weights is None else decoded.weights.unflatten(0, at.shape)
         return Forecast(raw, centre, shift, scale, weights)
 
-    def loss(self, forecast: Forecast, actual: Tensor) -> Tensor:
-        """The head's loss of each step, [R, K, H]; actual values [R, K, H] in the units of the data."""
+    def loss(self, forecast: Forecast, actual: Tensor, spread: Tensor | None = None) -> Tensor:
+        """The head's loss of each step, [R, K, H]; actual values [R, K, H] in the units of the data. With the spread
+        [R] of each series it is counted in that, else in the units of each cutoff."""
         values = transform.forward(self.config.parts.transform, actual)
         scaled = (values - forecast.shift) / forecast.scale
-        return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
+        found = self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
+        return found if spread is None else found * (forecast.scale / spread[:, None, None]) ** self.head.degree
 
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
@@ -263,6 +268,10 @@ class Network(nn.Module):
     def _base(self, encoding: Encoding, at: Tensor, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
         horizon, rows = self.config.learned_horizon, len(units.shift)
+        if self.linear is not None:
+            recent = self.recent(encoding, at, units)
+            with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
+                return recent @ self.linear
         if self.mix is None:
             return units.shift.new_zeros(rows, at.shape[1], horizon)
         place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
@@ -278,6 +287,14 @@ class Network(nn.Module):
         scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
         mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
         return (scaled * mix.softmax(dim=-1)[:, :, None]).sum(dim=-1)
+
+    def recent(self, encoding: Encoding, at: Tensor, units: Units) -> Tensor:
+        """What the linear base is a map of: the last L steps up to each cutoff in its units, oldest first, [R, K, L]."""
+        back = torch.arange(self.config.linear_steps, device=at.device).flip(0)
+        place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
+        values = pick(encoding.past.filled, place[..., None] - back)
+        scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
+        return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

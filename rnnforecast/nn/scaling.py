@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.memory import pick
-from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.running import newest_sum, running_sum
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
@@ -77,7 +77,8 @@ def _mean(values: Tensor, observed: Tensor, width: int, *, steps: int, decay: fl
     newest = steps + width - 1
     values, observed = values[:, -newest:], observed[:, -newest:]
     parts = torch.stack([torch.where(observed, values.double(), 0.0), observed.double()])
-    summed, weight = running_sum(parts, width, decay=decay)[:, :, -steps:]
+    sums = newest_sum(parts, width, decay=decay) if steps == 1 else running_sum(parts, width, decay=decay)
+    summed, weight = sums[:, :, -steps:]
     return summed / weight.where(weight > 0, torch.nan)
 
 

@@ -58,6 +58,11 @@ class NetworkConfig:
         return max(self.block * self.blocks, self.reach + max((1, *self.lags)), cycles)
 
     @property
+    def linear_steps(self) -> int:
+        """L: steps that the linear base is a map of; 0 where the base is another."""
+        return (self.window or self.memory) if self.parts.base == "linear" else 0
+
+    @property
     def attended(self) -> int:
         """A: past outputs of the carried encoder that attention may look at."""
         return self.parts.attention_length if self.parts.decoder == "attention" and not self.window else 0
