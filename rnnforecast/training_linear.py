@@ -1,51 +1,92 @@
-"""The linear map of `base: linear`, from the last steps to the horizon: solved before the training, not learned by it.
+"""The linear maps of `base: linear`, from the last steps to the horizon: solved before the training, not learned by it.
 
 Ridge regression in the units of each cutoff (subtracting the last value is NLinear: Zeng et al. 2023). A normal
 equation of so few unknowns takes seconds, where gradients take epochs and end short of it.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnforecast.batches import Segment, Spans
 from rnnforecast.learner import following, validation_cutoffs
-from rnnforecast.nn import features, transform
+from rnnforecast.nn import base, features, transform
 from rnnforecast.nn.network import Network
 
-CUTOFFS = 65_536  # of the training span at most, evenly spread
+CUTOFFS = 32_768  # of the training span at most, evenly spread
 LANES = 256  # at once
-PENALTIES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the inputs' mean square
+PENALTIES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # on the weights, in the inputs' mean square
+OWN_PENALTIES = (0.3, 1.0, 3.0, 10.0)  # on what a series' own map differs by from the one of all
+
+
+class Examples(NamedTuple):
+    """Cutoffs in the units of the loss."""
+
+    recent: Tensor  # [R, K, L] the last steps
+    actual: Tensor  # [R, K, H] what came after them, a value that is missing as the one before it
+    weight: Tensor  # [R, K, H] bool, where there was a reading
+    which: Tensor  # [R] the map of each row
+
+
+class Sums(NamedTuple):
+    """The normal equations of a map."""
+
+    square: Tensor  # [L, L] float64, inputs by inputs
+    product: Tensor  # [L, H] float64, inputs by outputs
+
+    def solved(self, penalties: Sequence[float]) -> list[Tensor]:
+        """The map [L, H] of least squares with each penalty, from one decomposition; no map where nothing was seen."""
+        unit = self.square.diagonal().mean()
+        if unit == 0:
+            return [torch.zeros_like(self.product) for _ in penalties]
+        sizes, vectors = torch.linalg.eigh(self.square)
+        turned = vectors.T @ self.product
+        return [vectors @ (turned / (sizes.clamp(min=0.0) + share * unit)[:, None]) for share in penalties]
 
 
 @torch.no_grad()
 def solve(network: Network, spans: Spans, checked: Sequence[Segment]) -> None:
-    """Set the linear base to the map of least squares over the training span, and of the penalties on its weights
-    take the one that forecasts the validation span `checked` best. A span shorter than the horizon leaves it at zero:
-    the forecast is the shift then."""
+    """Set the linear base to the map of least squares over the training span; where series have maps of their own, to
+    what each of them adds to it. Each step of the horizon has the penalties with which it is forecast best in the
+    validation span `checked`. A span shorter than the horizon leaves the maps at zero: the forecast is the shift then."""
     if network.linear is None:
         return
-    steps, horizon = network.linear.shape
-    square = torch.zeros(steps, steps, dtype=torch.float64)
-    product = torch.zeros(steps, horizon, dtype=torch.float64)
-    for batch in _windows(spans, steps):
-        seen, actual, _ = _examples(network, batch, torch.zeros_like(batch.fresh, dtype=torch.int64)[:, None])
-        square += (seen.T @ seen).double().cpu()
-        product += (seen.T @ actual).double().cpu()
-    largest, vectors = torch.linalg.eigh(square)
-    turned = vectors.T @ product
-    unit = square.diagonal().mean()
-    if unit == 0:
-        return
-    maps = [(vectors @ (turned / (largest + share * unit)[:, None])).float() for share in PENALTIES]
-    errors = torch.zeros(len(maps), dtype=torch.float64)
+    sums = _sums(network, spans)
+    common = Sums(*(torch.stack(part).sum(dim=0) for part in zip(*sums, strict=True)))
+    maps = []
+    for each in common.solved(PENALTIES):
+        same = each.expand(len(sums), -1, -1)
+        maps.append(same.float())
+        if len(sums) == 1:
+            continue
+        own = [Sums(one.square, one.product - one.square @ each).solved(OWN_PENALTIES) for one in sums]
+        maps += [(same + torch.stack(rest)).float() for rest in zip(*own, strict=True)]
+    maps = [each.to(network.linear.device) for each in maps]
+    errors = torch.zeros(len(maps), network.linear.shape[2], dtype=torch.float64, device=network.linear.device)
     for batch in checked:
-        seen, actual, weight = _examples(network, batch, validation_cutoffs(batch))
+        found = _examples(network, batch, validation_cutoffs(batch))
         for index, each in enumerate(maps):
-            missed = seen @ each.to(seen.device) - actual
-            errors[index] += (missed.square() * weight).sum(dtype=torch.float64).cpu()
-    network.linear.copy_(maps[int(errors.argmin())])
+            missed = base.linear(found.recent, each, found.which) - found.actual
+            errors[index] += (missed.square() * found.weight).sum(dim=(0, 1), dtype=torch.float64)
+    for step, best in enumerate(errors.argmin(dim=0).tolist()):
+        network.linear[:, :, step] = maps[best][:, :, step]
+
+
+def _sums(network: Network, spans: Spans) -> list[Sums]:
+    """The normal equations of each map, over the training span: of the first one those that none is the map of."""
+    assert network.linear is not None
+    count, steps, horizon = network.linear.shape
+    sums = [Sums(torch.zeros(steps, steps).double(), torch.zeros(steps, horizon).double()) for _ in range(count)]
+    for batch in _windows(spans, steps):
+        found = _examples(network, batch, torch.zeros_like(batch.fresh, dtype=torch.int64)[:, None])
+        for one in found.which.unique().tolist():
+            rows = found.which == one
+            seen, after = found.recent[rows, 0], found.actual[rows, 0]
+            sums[one].square.add_((seen.T @ seen).cpu())
+            sums[one].product.add_((seen.T @ after).cpu())
+    return sums
 
 
 def _windows(spans: Spans, steps: int) -> Iterator[Segment]:
@@ -63,18 +104,17 @@ def _windows(spans: Spans, steps: int) -> Iterator[Segment]:
         yield spans.segment(some.to(device), places.to(device), steps=1)
 
 
-def _examples(network: Network, batch: Segment, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Recent steps [N, L], what came after them [N, H] and where it was read [N, H], in the units of the loss; a value
-    that is missing as the one before it."""
+def _examples(network: Network, batch: Segment, at: Tensor) -> Examples:
+    """What a map is solved from, and judged by, at the steps `at` [B, K] of a batch."""
     encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
     units = encoding.units.at(at)
-    seen = network.recent(encoding, at, units)
+    recent = network.recent(encoding, at, units)
     actual, weight = following(batch, at, network.config.learned_horizon)
     bent = transform.forward(network.config.parts.transform, actual)
-    scaled = (bent - units.shift[..., None]) / units.scale[..., None]
-    both = torch.cat([seen[..., -1:], features.clamped(scaled)], dim=-1)
+    scaled = features.clamped((bent - units.shift[..., None]) / units.scale[..., None])
+    both = torch.cat([recent[..., -1:], scaled], dim=-1)
     known = torch.cat([torch.ones_like(weight[..., :1]), weight], dim=-1)
-    factor = 1.0 if batch.spread is None else units.scale[..., None] / batch.spread[:, None, None]
-    seen, both = seen * factor, both * factor
     newest = torch.where(known, torch.arange(both.shape[-1], device=both.device), 0).cummax(dim=-1).values
-    return seen.flatten(0, 1), both.gather(-1, newest)[..., 1:].flatten(0, 1), weight.flatten(0, 1)
+    factor = 1.0 if batch.spread is None else units.scale[..., None] / batch.spread[:, None, None]
+    filled = both.gather(-1, newest)[..., 1:]
+    return Examples(recent * factor, filled * factor, weight, network.map_of(batch.inputs.code))

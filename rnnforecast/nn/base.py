@@ -41,6 +41,18 @@ def profile(filled: Tensor, at: Tensor, season: int, cycles: int, horizon: int) 
     return pick(mean, places)
 
 
+def linear(recent: Tensor, maps: Tensor, which: Tensor) -> Tensor:
+    """The linear forecast [R, K, H] of recent steps [R, K, L] by one of the maps [1 + S, L, H], `which` [R]."""
+    with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
+        if len(maps) == 1:
+            return recent @ maps[0]
+        found = recent.new_empty(*recent.shape[:2], maps.shape[2])
+        for one in which.unique().tolist():  # a map for each row, side by side, would be far larger than the rows
+            rows = which == one
+            found[rows] = recent[rows] @ maps[one]
+        return found
+
+
 def bases(
     kind: Base, filled: Tensor, *, level: Tensor, at: Tensor, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> Tensor:

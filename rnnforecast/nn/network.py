@@ -74,8 +74,10 @@ class Network(nn.Module):
         self.bases = base.count(parts.base, config.seasons, config.memory)
         self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
         steps = config.linear_steps
-        self.linear: Tensor | None  # [L, H] of `base: linear`: solved before the training, changed by no gradient
-        self.register_buffer("linear", torch.zeros(steps, config.learned_horizon) if steps else None)
+        # [1 + S, L, H] of `base: linear`: solved before the training, changed by no gradient.
+        self.linear: Tensor | None
+        shape = (config.linear_maps, steps, config.learned_horizon)
+        self.register_buffer("linear", torch.zeros(shape) if steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -269,9 +271,7 @@ class Network(nn.Module):
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
         horizon, rows = self.config.learned_horizon, len(units.shift)
         if self.linear is not None:
-            recent = self.recent(encoding, at, units)
-            with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
-                return recent @ self.linear
+            return base.linear(self.recent(encoding, at, units), self.linear, self.map_of(encoding.inputs.code))
         if self.mix is None:
             return units.shift.new_zeros(rows, at.shape[1], horizon)
         place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
@@ -295,6 +295,13 @@ class Network(nn.Module):
         values = pick(encoding.past.filled, place[..., None] - back)
         scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
         return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
+
+    def map_of(self, code: Tensor) -> Tensor:
+        """Which linear base each row has, [R]: 0, the one of all, where it has none of its own."""
+        channels = self.config.channels
+        own = (code[:, None] - 1) * channels + 1 + torch.arange(channels, device=code.device)
+        known = (code[:, None] > 0) & (self.config.linear_maps > 1)
+        return torch.where(known, own, 0).flatten()
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
