@@ -124,8 +124,8 @@ def following(batch: Segment, at: Tensor, horizon: int) -> tuple[Tensor, Tensor]
     return batch.targets[row, rows], batch.target_mask[row, rows] & may[..., None]
 
 
-def validation_cutoffs(batch: Segment) -> Tensor:
-    """Evenly spread cutoffs [B, K] where a loss may stand."""
+def validation_cutoffs(batch: Segment, most: int = VALIDATION_CUTOFFS) -> Tensor:
+    """Evenly spread cutoffs [B, K] where a loss may stand, so many at most."""
     at = torch.nonzero(batch.first[0])[:, 0]
-    count = min(len(at), VALIDATION_CUTOFFS)
+    count = min(len(at), most)
     return at[torch.linspace(0, len(at) - 1, count, device=at.device).long()].expand(len(batch.fresh), -1)

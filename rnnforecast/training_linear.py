@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from rnnforecast.batches import Segment, Spans
-from rnnforecast.learner import following, validation_cutoffs
+from rnnforecast.learner import VALIDATION_CUTOFFS, following, validation_cutoffs
 from rnnforecast.nn import base, features, transform
 from rnnforecast.nn.network import Network
 
 CUTOFFS = 32_768  # of the training span at most, evenly spread
+CHECKED = 2_048  # of the validation span, about, in each of its batches
 LANES = 256  # at once
 PENALTIES = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # on the weights, in the inputs' mean square
 OWN_PENALTIES = (0.3, 1.0, 3.0, 10.0)  # on what a series' own map differs by from the one of all
@@ -53,25 +54,29 @@ def solve(network: Network, spans: Spans, checked: Sequence[Segment]) -> None:
     validation span `checked`. A span shorter than the horizon leaves the maps at zero: the forecast is the shift then."""
     if network.linear is None:
         return
-    sums = _sums(network, spans)
+    least = torch.full(network.linear.shape[2:], torch.inf, dtype=torch.float64, device=network.linear.device)
+    judges = [_examples(network, each, validation_cutoffs(each, _most(each))) for each in checked]
+    for maps in _candidates(_sums(network, spans)):
+        maps = maps.to(network.linear)
+        missed = [(base.linear(one.recent, maps, one.which) - one.actual) * one.weight for one in judges]
+        error = torch.stack([each.square().sum(dim=(0, 1), dtype=torch.float64) for each in missed]).sum(dim=0)
+        network.linear[:, :, error < least] = maps[:, :, error < least]
+        least = torch.minimum(least, error)
+
+
+def _candidates(sums: list[Sums]) -> Iterator[Tensor]:
+    """Maps [1 + S, L, H] with every choice of penalties: one for all series, and with what is each one's own."""
     common = Sums(*(torch.stack(part).sum(dim=0) for part in zip(*sums, strict=True)))
-    maps = []
     for each in common.solved(PENALTIES):
-        same = each.expand(len(sums), -1, -1)
-        maps.append(same.float())
-        if len(sums) == 1:
-            continue
-        own = [Sums(one.square, one.product - one.square @ each).solved(OWN_PENALTIES) for one in sums]
-        maps += [(same + torch.stack(rest)).float() for rest in zip(*own, strict=True)]
-    maps = [each.to(network.linear.device) for each in maps]
-    errors = torch.zeros(len(maps), network.linear.shape[2], dtype=torch.float64, device=network.linear.device)
-    for batch in checked:
-        found = _examples(network, batch, validation_cutoffs(batch))
-        for index, each in enumerate(maps):
-            missed = base.linear(found.recent, each, found.which) - found.actual
-            errors[index] += (missed.square() * found.weight).sum(dim=(0, 1), dtype=torch.float64)
-    for step, best in enumerate(errors.argmin(dim=0).tolist()):
-        network.linear[:, :, step] = maps[best][:, :, step]
+        yield each.expand(len(sums), -1, -1)
+        if len(sums) > 1:
+            own = [Sums(one.square, one.product - one.square @ each).solved(OWN_PENALTIES) for one in sums]
+            yield from (each + torch.stack(rest) for rest in zip(*own, strict=True))
+
+
+def _most(batch: Segment) -> int:
+    """Cutoffs of each lane of the validation span that judge the maps."""
+    return max(VALIDATION_CUTOFFS, CHECKED // len(batch.fresh))
 
 
 def _sums(network: Network, spans: Spans) -> list[Sums]:

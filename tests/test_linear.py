@@ -76,7 +76,9 @@ def test_a_recursion_without_noise_is_forecast_exactly_and_at_once():
     torch.testing.assert_close(mean.double(), expected, rtol=0, atol=0.02)
 
 
-@pytest.mark.parametrize("choices", [WINDOW | {"scaling": "revin"}, {}, {"decoder": "autoregressive", "head": "gaussian"}])
+@pytest.mark.parametrize(
+    "choices", [WINDOW | {"scaling": "revin"}, {}, {"decoder": "autoregressive", "head": "gaussian"}]
+)
 def test_gaps_and_short_series_are_taken_as_they_are(choices):
     """Series with gaps, one shorter than a window and a horizon, a constant one: the map is finite and not zero."""
     frame = waves((200, 12, 90), gaps=0.2)
@@ -128,7 +130,10 @@ def test_the_spread_of_a_series_is_the_deviation_of_its_training_readings():
     frame = frame.with_columns(target=pl.when(pl.col("series_id") == "s1").then(4.0).otherwise("target"))
     panel = Panel.from_frame(frame, "1h")
     end = torch.tensor([50, 40, 30])
-    own = [frame.filter(pl.col("series_id") == f"s{n}")["target"].head(int(end[n])).drop_nulls().std(ddof=0) for n in (0, 2)]
+    own = [
+        frame.filter(pl.col("series_id") == f"s{n}")["target"].head(int(end[n])).drop_nulls().std(ddof=0)
+        for n in (0, 2)
+    ]
     assert spreads(panel, end, "none").tolist() == pytest.approx([own[0], (own[0] + own[1]) / 2, own[1]], rel=1e-5)
 
 
