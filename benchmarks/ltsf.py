@@ -72,8 +72,8 @@ def prepared(frame: pl.DataFrame, day: int) -> tuple[Task, Panel, windows.Split]
 def score(
     models: Sequence[RecurrentModel], panel: Panel, begin: torch.Tensor, end: torch.Tensor, *, stride: int = 1
 ) -> dict[int, tuple[float, float]]:
-    """Squared and absolute error at each horizon, of the mean of the models' forecasts at every cutoff (or every so many)
-    from which a whole horizon lies in the span from `begin` to `end` [S]."""
+    """Squared and absolute error at each horizon, of the mean of the models' forecasts at every cutoff (or one in
+    `stride`) from which a whole horizon lies in the span from `begin` to `end` [S]."""
     sums = {horizon: torch.zeros(3, dtype=torch.float64) for horizon in HORIZONS}
     first, stop = int(begin.min()), int(end.min())
     ahead = torch.arange(1, max(HORIZONS) + 1)

@@ -77,8 +77,8 @@ class Parts(Section):
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
     loss_units: Literal["local", "series"] = Field(
         "local",
-        description="What errors are counted in while training: spreads at each cutoff (`scaling`), or each series' own "
-        "spread over the training span, as measures of whole series do.",
+        description="What errors are counted in while training: spreads at each cutoff (`scaling`), or each series' "
+        "own spread over the training span, as measures of whole series do.",
     )
 
 

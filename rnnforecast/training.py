@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from rnnforecast.allocator import keep_memory
 from rnnforecast.batches import Segment, Spans, TrainingSegments
 from rnnforecast.config import Candidate, Training
+from rnnforecast.denormals import flushed
 from rnnforecast.fitted import FittedError
 from rnnforecast.learner import Learner
 from rnnforecast.nn.network import Network
@@ -75,7 +76,7 @@ def fit(
     units = spreads(panel, parts.train_end, candidate.transform) if candidate.loss_units == "series" else None
     spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
-    with place as folder, Quiet(), interruptible():
+    with place as folder, Quiet(), interruptible(), flushed():
         recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)

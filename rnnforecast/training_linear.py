@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rnnforecast.batches import Segment, Spans
 from rnnforecast.learner import VALIDATION_CUTOFFS, following, validation_cutoffs
-from rnnforecast.nn import base, features, transform
+from rnnforecast.nn import base, features
 from rnnforecast.nn.network import Network
+from rnnforecast.nn.places import Places
 
 CUTOFFS = 32_768  # of the training span at most, evenly spread
 CHECKED = 2_048  # of the validation span, about, in each of its batches
@@ -50,8 +51,9 @@ class Sums(NamedTuple):
 @torch.no_grad()
 def solve(network: Network, spans: Spans, checked: Sequence[Segment]) -> None:
     """Set the linear base to the map of least squares over the training span; where series have maps of their own, to
-    what each of them adds to it. Each step of the horizon has the penalties with which it is forecast best in the
-    validation span `checked`. A span shorter than the horizon leaves the maps at zero: the forecast is the shift then."""
+    that and what each of them adds to it. Each step of the horizon has the penalties with which it is forecast best in
+    the validation span `checked`. A span shorter than the horizon leaves the maps at zero: the forecast is the shift.
+    """
     if network.linear is None:
         return
     least = torch.full(network.linear.shape[2:], torch.inf, dtype=torch.float64, device=network.linear.device)
@@ -85,7 +87,7 @@ def _sums(network: Network, spans: Spans) -> list[Sums]:
     count, steps, horizon = network.linear.shape
     sums = [Sums(torch.zeros(steps, steps).double(), torch.zeros(steps, horizon).double()) for _ in range(count)]
     for batch in _windows(spans, steps):
-        found = _examples(network, batch, torch.zeros_like(batch.fresh, dtype=torch.int64)[:, None])
+        found = _examples(network, batch, None)
         for one in found.which.unique().tolist():
             rows = found.which == one
             seen, after = found.recent[rows, 0], found.actual[rows, 0]
@@ -109,14 +111,15 @@ def _windows(spans: Spans, steps: int) -> Iterator[Segment]:
         yield spans.segment(some.to(device), places.to(device), steps=1)
 
 
-def _examples(network: Network, batch: Segment, at: Tensor) -> Examples:
-    """What a map is solved from, and judged by, at the steps `at` [B, K] of a batch."""
+def _examples(network: Network, batch: Segment, at: Tensor | None) -> Examples:
+    """What a map is solved from, and judged by, at the steps `at` [B, K] (None: every one) of a batch."""
     encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
-    units = encoding.units.at(at)
-    recent = network.recent(encoding, at, units)
-    actual, weight = following(batch, at, network.config.learned_horizon)
-    bent = transform.forward(network.config.parts.transform, actual)
-    scaled = features.clamped((bent - units.shift[..., None]) / units.scale[..., None])
+    places = Places(batch.first.shape[1], at)
+    units = encoding.units.at(places)
+    recent = network.recent(encoding, places, units)
+    config = network.config
+    actual, weight = following(batch, at, config.learned_horizon, bent=config.parts.transform)
+    scaled = features.clamped((actual - units.shift[..., None]) / units.scale[..., None])
     both = torch.cat([recent[..., -1:], scaled], dim=-1)
     known = torch.cat([torch.ones_like(weight[..., :1]), weight], dim=-1)
     newest = torch.where(known, torch.arange(both.shape[-1], device=both.device), 0).cummax(dim=-1).values

@@ -14,7 +14,8 @@ from rnnforecast.nn.decoder_parallel import ParallelDecoder
 from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
-from rnnforecast.nn.memory import State, extend, newest, pick, since_reading
+from rnnforecast.nn.memory import State, extend, newest, since_reading
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
@@ -155,36 +156,39 @@ class Network(nn.Module):
         )
 
     def decode(
-        self, encoding: Encoding, at: Tensor, *, actual: Tensor | None = None, teacher_forcing: float = 0.0
+        self,
+        encoding: Encoding,
+        at: Tensor | None = None,
+        *,
+        actual: Tensor | None = None,
+        teacher_forcing: float = 0.0,
     ) -> Forecast:
-        """Forecast from the steps `at` [B, K] (0..T-1) of a pass; of sample paths, their first step.
+        """Forecast from the steps `at` [B, K] (0..T-1) of a pass, by default from every one (K = T); of sample paths,
+        their first step.
 
-        In training, `actual` [R, K, H] (NaN where missing) is what a decoder may be told of, with probability
-        `teacher_forcing`.
+        In training, `actual` [R, K, H] (transformed, NaN where missing) is what a decoder may be told of, with
+        probability `teacher_forcing`.
         """
-        units = encoding.units.at(at)
+        places = Places(encoding.units.shift.shape[1], at)
+        units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
-        context, states, valid = self._contexts(encoding, at, units)
-        centre = self._base(encoding, at, units, context)
-        horizon = self.config.learned_horizon
-        ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
-        known = encoding.known[torch.arange(len(at), device=at.device)[:, None, None], ahead]
-        told = None
-        if actual is not None:
-            told = self._flat((transform.forward(self.config.parts.transform, actual) - shift) / scale)
+        context, states, valid = self._contexts(encoding, places, units)
+        centre = self._base(encoding, places, units, context)
+        known = places.windows(encoding.known, 0, self.config.learned_horizon)
+        told = None if actual is None else self._flat((actual - shift) / scale)
         decoded: Decoded = self.decoder(
             context.flatten(0, 1),
             Ahead(self._flat(centre), known.flatten(0, 1), states, valid, told, teacher_forcing),
         )
-        raw = decoded.raw.float().unflatten(0, at.shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        weights = None if decoded.weights is None else decoded.weights.unflatten(0, at.shape)
+        shape = context.shape[:2]
+        raw = decoded.raw.float().unflatten(0, shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        weights = None if decoded.weights is None else decoded.weights.unflatten(0, shape)
         return Forecast(raw, centre, shift, scale, weights)
 
     def loss(self, forecast: Forecast, actual: Tensor, spread: Tensor | None = None) -> Tensor:
-        """The head's loss of each step, [R, K, H]; actual values [R, K, H] in the units of the data. With the spread
-        [R] of each series it is counted in that, else in the units of each cutoff."""
-        values = transform.forward(self.config.parts.transform, actual)
-        scaled = (values - forecast.shift) / forecast.scale
+        """The head's loss of each step, [R, K, H]; actual values [R, K, H], transformed. With the spread [R] of each
+        series it is counted in that, else in the units of each cutoff."""
+        scaled = (actual - forecast.shift) / forecast.scale
         found = self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
         return found if spread is None else found * (forecast.scale / spread[:, None, None]) ** self.head.degree
 
@@ -239,60 +243,59 @@ class Network(nn.Module):
         )
         return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
-    def _contexts(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+    def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
         if self.config.window:
-            return self._windows(encoding, at, units)
-        lane = torch.arange(len(at), device=at.device)[:, None]
-        newest_at = at + self.config.attended
-        context = encoding.contexts[lane, newest_at]
+            return self._windows(encoding, places, units)
+        context = places.of(encoding.contexts)
         patch = self.config.parts.patch_length
-        back = torch.arange(self.config.attended // patch, device=at.device).flip(0) * patch  # oldest first
-        states = encoding.contexts[lane[..., None], newest_at[..., None] - back].flatten(0, 1)
+        count = self.config.attended // patch
+        if not count:
+            return context, context.new_zeros(context[..., 0].numel(), 0, context.shape[-1]), context.new_zeros(0)
+        newest = places.windows(encoding.contexts, self.config.attended - (count - 1) * patch, (count - 1) * patch + 1)
+        states = newest[:, :, ::patch].flatten(0, 1)  # oldest first
         return context, states.nan_to_num(0.0), ~states[..., 0].isnan()
 
-    def _windows(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Read the window before each cutoff, in the cutoff's units."""
-        parts, (lanes, cutoffs) = self.config.parts, at.shape
-        count = self.config.window // parts.patch_length
-        back = torch.arange(count, device=at.device).flip(0) * parts.patch_length
-        places = (at[..., None] - back).flatten(1)  # [B, K * J]
+        parts, (lanes, cutoffs) = self.config.parts, (len(encoding.static), units.shift.shape[1])
+        count, steps, device = self.config.window // parts.patch_length, places.steps, units.shift.device
+        back = torch.arange(count, device=device).flip(0) * parts.patch_length
+        at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
         spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        steps = encoding.units.shift.shape[1]
-        looked = self._look(encoding.past, places, spread, static=encoding.static, steps=steps)
+        ends = (at[..., None] - back).flatten(1)  # [B, K * J]
+        looked = self._look(encoding.past, ends, spread, static=encoding.static, steps=steps)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
         wanted = outputs.float() if parts.decoder == "attention" else outputs[:, :0].float()
-        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=at.device)
+        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=device)
         return context.float().unflatten(0, (lanes, cutoffs)), wanted, valid
 
-    def _base(self, encoding: Encoding, at: Tensor, units: Units, context: Tensor) -> Tensor:
+    def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
-        horizon, rows = self.config.learned_horizon, len(units.shift)
         if self.linear is not None:
-            return base.linear(self.recent(encoding, at, units), self.linear, self.map_of(encoding.inputs.code))
+            return base.linear(self.recent(encoding, places, units), self.linear, self.map_of(encoding.inputs.code))
+        horizon = self.config.learned_horizon
         if self.mix is None:
-            return units.shift.new_zeros(rows, at.shape[1], horizon)
-        place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
+            return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
         naive = base.bases(
             self.config.parts.base,
             encoding.past.filled,
             level=units.level,
-            at=place,
+            places=places,
             seasons=self.config.seasons,
             horizon=horizon,
             memory=self.memory,
         )
-        scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
         mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        return (scaled * mix.softmax(dim=-1)[:, :, None]).sum(dim=-1)
+        found = base.mixed(naive, mix.softmax(dim=-1), shift=units.shift[..., None], scale=units.scale[..., None])
+        return found.expand(-1, -1, horizon)
 
-    def recent(self, encoding: Encoding, at: Tensor, units: Units) -> Tensor:
-        """What the linear base is a map of: the last L steps up to each cutoff in its units, oldest first, [R, K, L]."""
-        back = torch.arange(self.config.linear_steps, device=at.device).flip(0)
-        place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
-        values = pick(encoding.past.filled, place[..., None] - back)
+    def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
+        """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""
+        steps = self.config.linear_steps
+        values = places.windows(encoding.past.filled, self.memory + 1 - steps, steps)
         scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
         return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
 

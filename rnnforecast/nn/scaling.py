@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
-from rnnforecast.nn.memory import pick
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import newest_sum, running_sum
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -25,10 +25,9 @@ class Units(NamedTuple):
     scale: Tensor  # [R, T] positive
     level: Tensor  # [R, T] the flat naive forecast
 
-    def at(self, places: Tensor) -> "Units":
-        """The units at steps [B, K] of each lane: [R, K]."""
-        rows = places.repeat_interleave(len(self.shift) // len(places), dim=0)
-        return Units(*(pick(part, rows) for part in self))
+    def at(self, places: Places) -> "Units":
+        """The units at some steps of each lane: [R, K]."""
+        return Units(*(places.of(part) for part in self))
 
 
 def units(
@@ -64,22 +63,28 @@ def units(
 def _moments(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Units:
     """Mean and deviation of the readings of the last `width` steps, a reading j steps back weighted by decay^j; the
     last known value where there are none."""
-    mean = _mean(filled, observed, width, steps=steps, decay=decay)
-    squares = _mean(filled.double().square(), observed, width, steps=steps, decay=decay)
+    values = filled.double()
+    mean, squares = _means([values, values.square()], observed, width, steps=steps, decay=decay)
     level = _or_known(mean, filled)
     # In float64 what the difference of squares loses is 1e-8 of the level, far below the least spread.
     spread = (squares - mean.square()).clamp(min=0.0).sqrt().nan_to_num(0.0).to(filled.dtype)
     return Units(level, _at_least(spread, level), level)
 
 
-def _mean(values: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Tensor:
-    """Weighted mean of the readings of the last `width` steps, [R, T] float64; NaN where there are none."""
+def _mean(values: Tensor, observed: Tensor, width: int, *, steps: int) -> Tensor:
+    """Mean of the readings of the last `width` steps, [R, T] float64; NaN where there are none."""
+    return _means([values], observed, width, steps=steps)[0]
+
+
+def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> tuple[Tensor, ...]:
+    """Weighted means of the readings of the last `width` steps, a reading j steps back weighted by decay^j."""
     newest = steps + width - 1
-    values, observed = values[:, -newest:], observed[:, -newest:]
-    parts = torch.stack([torch.where(observed, values.double(), 0.0), observed.double()])
+    observed = observed[:, -newest:]
+    parts = torch.stack([*(torch.where(observed, p[:, -newest:].double(), 0.0) for p in values), observed.double()])
     sums = newest_sum(parts, width, decay=decay) if steps == 1 else running_sum(parts, width, decay=decay)
-    summed, weight = sums[:, :, -steps:]
-    return summed / weight.where(weight > 0, torch.nan)
+    *summed, weight = sums[:, :, -steps:]
+    readings = weight.where(weight > 0, torch.nan)
+    return tuple(part / readings for part in summed)
 
 
 def _or_known(mean: Tensor, filled: Tensor) -> Tensor:
