@@ -42,7 +42,6 @@ def spell(value: Any) -> str:
 
 WINDOWED_SCALINGS: Final = ("last", "revin")
 STEPWISE_DECODERS: Final = ("seq2seq", "attention")  # they read what came at the step before
-UNITED_HEADS: Final = ("quantiles", "point")  # their loss is an error, in units
 COUNTS_SCALINGS: Final = ("none", "mean")
 
 RULES: Final = (
@@ -66,13 +65,6 @@ RULES: Final = (
         "forget_bias with cell rnn or gru",
         "only the LSTM has a forget gate",
         "choose cell: lstm, or leave forget_bias out",
-    ),
-    Rule(
-        ("dropout", "num_layers"),
-        lambda dropout, layers: dropout > 0 and layers == 1,
-        "dropout with num_layers 1",
-        "dropout acts between stacked layers, and there is one",
-        "choose num_layers: 2 or more, or leave dropout out",
     ),
     Rule(
         ("residual", "num_layers"),
@@ -109,6 +101,13 @@ RULES: Final = (
         "lags that are not ascending steps of at least 1",
         "a lag counts steps back from the next one, and each is read once",
         "choose ascending whole numbers from 1, such as lags: [1, 24], or lags: seasons",
+    ),
+    Rule(
+        ("mix", "base"),
+        lambda mix, base: mix != DEFAULTS["mix"] and base in ("none", "linear"),
+        "mix step with base none or linear",
+        "there is nothing to mix",
+        "choose base: naive, profile or moved, or leave mix out",
     ),
     Rule(
         ("decoder", "context_length"),
@@ -173,13 +172,6 @@ RULES: Final = (
         "loss with a head other than point",
         "quantiles are trained by the pinball loss, distributions by their likelihood",
         "choose head: point, or leave loss out",
-    ),
-    Rule(
-        ("loss_units", "head"),
-        lambda units, head: units != DEFAULTS["loss_units"] and head not in UNITED_HEADS,
-        "loss_units series with a distribution as head",
-        "a likelihood has no units: it weighs every step the same whatever it is counted in",
-        "choose head: quantiles or point, or leave loss_units out",
     ),
     Rule(
         ("head", "scaling"),

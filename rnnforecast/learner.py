@@ -9,6 +9,7 @@ from torch import Tensor
 from rnnforecast.batches import PROCESS_SEED, Segment
 from rnnforecast.config import Training
 from rnnforecast.config_parts import Transform
+from rnnforecast.learner_weighting import weights
 from rnnforecast.nn import transform
 from rnnforecast.nn.memory import State
 from rnnforecast.nn.network import Encoding, Network
@@ -85,7 +86,13 @@ class Learner(pl.LightningModule):
         actual, weight = following(batch, at, config.learned_horizon, bent=config.parts.transform)
         told = actual.where(weight, torch.nan) if teacher_forcing else None
         forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
-        losses = self.network.loss(forecast, actual, batch.spread)
+        losses, how = self.network.loss(forecast, actual), self.training_config.weighting
+        degree = self.network.head.degree
+        if how != "scale":
+            counts = weights(how, forecast.scale, actual, units=batch.units, bend=config.parts.transform)
+            losses = losses * counts**degree
+        if self.network.misses is not None:
+            losses = losses / self.network.misses**degree
         return (losses * weight).sum() / weight.sum().clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
+from rnnforecast.nn.committee import Committee, Encodings
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
@@ -42,7 +43,9 @@ def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> Ne
 class RecurrentModel:
     """A network with its task, and the names of the entities it has embeddings for; see `FittedModel`."""
 
-    def __init__(self, task: Task, candidate: Candidate, network: Network, *, entities: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, task: Task, candidate: Candidate, network: Network | Committee, *, entities: tuple[str, ...] = ()
+    ) -> None:
         self.task, self.candidate = task, candidate
         self.network = network.eval().cpu()
         self.entities = entities if candidate.embedding_size else ()
@@ -96,7 +99,7 @@ class RecurrentModel:
                 mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
                 out[0][here], out[1][here] = mean, quantiles
 
-    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, encoding: Encoding | Encodings, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
         channels, lanes = self.network.config.channels, len(encoding.inputs.code)
         order = lane.argsort(stable=True)
@@ -116,7 +119,8 @@ class RecurrentModel:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, everything else as JSON."""
-        write_settings(folder, self.task, self.candidate, entities=list(self.entities))
+        members = {"members": len(self.network.members)} if isinstance(self.network, Committee) else {}
+        write_settings(folder, self.task, self.candidate, entities=list(self.entities), **members)
         save_file(self.network.state_dict(), folder / WEIGHTS)
 
     @classmethod
@@ -124,7 +128,9 @@ class RecurrentModel:
         """A stored model. Raises FittedError where its weights are of another version of the library."""
         task, candidate, settings = read_settings(folder)
         entities = tuple(settings.get("entities", ()))
-        network = Network(network_config(task, candidate, entities=len(entities)))
+        config = network_config(task, candidate, entities=len(entities))
+        members = settings.get("members")
+        network = Committee([Network(config) for _ in range(members)]) if members else Network(config)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnforecast.batches import Segment, Spans
 from rnnforecast.learner import VALIDATION_CUTOFFS, following, validation_cutoffs
+from rnnforecast.learner_weighting import Weighting, of_cutoffs
 from rnnforecast.nn import base, features
 from rnnforecast.nn.network import Network
 from rnnforecast.nn.places import Places
@@ -38,42 +39,57 @@ class Sums(NamedTuple):
     square: Tensor  # [L, L] float64, inputs by inputs
     product: Tensor  # [L, H] float64, inputs by outputs
 
-    def solved(self, penalties: Sequence[float]) -> list[Tensor]:
-        """The map [L, H] of least squares with each penalty, from one decomposition; no map where nothing was seen."""
-        unit = self.square.diagonal().mean()
-        if unit == 0:
-            return [torch.zeros_like(self.product) for _ in penalties]
-        sizes, vectors = torch.linalg.eigh(self.square)
-        turned = vectors.T @ self.product
-        return [vectors @ (turned / (sizes.clamp(min=0.0) + share * unit)[:, None]) for share in penalties]
+
+class Ridge:
+    """Least squares with any penalty, from one decomposition of the inputs' square [L, L]."""
+
+    def __init__(self, square: Tensor) -> None:
+        self.square, self.unit = square, square.diagonal().mean()
+        sizes, self.vectors = torch.linalg.eigh(square)
+        self.sizes = sizes.clamp(min=0.0)
+
+    def solve(self, product: Tensor, penalty: float) -> Tensor:
+        """The map [L, H] of inputs by outputs [L, H], the penalty on its weights in mean squares of the inputs; zero
+        where nothing was seen."""
+        if self.unit == 0:
+            return torch.zeros_like(product)
+        return self.vectors @ ((self.vectors.T @ product) / (self.sizes + penalty * self.unit)[:, None])
 
 
 @torch.no_grad()
-def solve(network: Network, spans: Spans, checked: Sequence[Segment]) -> None:
+def solve(network: Network, spans: Spans, checked: Sequence[Segment], *, weighting: Weighting) -> None:
     """Set the linear base to the map of least squares over the training span; where series have maps of their own, to
     that and what each of them adds to it. Each step of the horizon has the penalties with which it is forecast best in
-    the validation span `checked`. A span shorter than the horizon leaves the maps at zero: the forecast is the shift.
+    the validation span `checked`; how far it is missed there is what errors of the training count in. A span shorter than the horizon leaves the maps at zero: the forecast is the shift.
     """
-    if network.linear is None:
+    if network.linear is None or network.misses is None:
         return
     least = torch.full(network.linear.shape[2:], torch.inf, dtype=torch.float64, device=network.linear.device)
-    judges = [_examples(network, each, validation_cutoffs(each, _most(each))) for each in checked]
-    for maps in _candidates(_sums(network, spans)):
+    judges = [_examples(network, each, validation_cutoffs(each, _most(each)), weighting) for each in checked]
+    for maps in _candidates(_sums(network, spans, weighting)):
         maps = maps.to(network.linear)
         missed = [(base.linear(one.recent, maps, one.which) - one.actual) * one.weight for one in judges]
         error = torch.stack([each.square().sum(dim=(0, 1), dtype=torch.float64) for each in missed]).sum(dim=0)
         network.linear[:, :, error < least] = maps[:, :, error < least]
         least = torch.minimum(least, error)
+    readings = torch.stack([each.weight.sum(dim=(0, 1)) for each in judges]).sum(dim=0)
+    if least.min() > 0 and readings.min() > 0:
+        typical = (least / readings).sqrt()
+        network.misses.copy_(typical / typical.mean())
 
 
 def _candidates(sums: list[Sums]) -> Iterator[Tensor]:
     """Maps [1 + S, L, H] with every choice of penalties: one for all series, and with what is each one's own."""
     common = Sums(*(torch.stack(part).sum(dim=0) for part in zip(*sums, strict=True)))
-    for each in common.solved(PENALTIES):
-        yield each.expand(len(sums), -1, -1)
-        if len(sums) > 1:
-            own = [Sums(one.square, one.product - one.square @ each).solved(OWN_PENALTIES) for one in sums]
-            yield from (each + torch.stack(rest) for rest in zip(*own, strict=True))
+    of_all = Ridge(common.square)
+    own = [Ridge(one.square) for one in sums] if len(sums) > 1 else []
+    for penalty in PENALTIES:
+        found = of_all.solve(common.product, penalty)
+        yield found.expand(len(sums), -1, -1)
+        if own:
+            rest = [one.product - one.square @ found for one in sums]
+            for more in OWN_PENALTIES:
+                yield found + torch.stack([one.solve(left, more) for one, left in zip(own, rest, strict=True)])
 
 
 def _most(batch: Segment) -> int:
@@ -81,13 +97,13 @@ def _most(batch: Segment) -> int:
     return max(VALIDATION_CUTOFFS, CHECKED // len(batch.fresh))
 
 
-def _sums(network: Network, spans: Spans) -> list[Sums]:
+def _sums(network: Network, spans: Spans, weighting: Weighting) -> list[Sums]:
     """The normal equations of each map, over the training span: of the first one those that none is the map of."""
     assert network.linear is not None
     count, steps, horizon = network.linear.shape
     sums = [Sums(torch.zeros(steps, steps).double(), torch.zeros(steps, horizon).double()) for _ in range(count)]
     for batch in _windows(spans, steps):
-        found = _examples(network, batch, None)
+        found = _examples(network, batch, None, weighting)
         for one in found.which.unique().tolist():
             rows = found.which == one
             seen, after = found.recent[rows, 0], found.actual[rows, 0]
@@ -111,7 +127,7 @@ def _windows(spans: Spans, steps: int) -> Iterator[Segment]:
         yield spans.segment(some.to(device), places.to(device), steps=1)
 
 
-def _examples(network: Network, batch: Segment, at: Tensor | None) -> Examples:
+def _examples(network: Network, batch: Segment, at: Tensor | None, weighting: Weighting) -> Examples:
     """What a map is solved from, and judged by, at the steps `at` [B, K] (None: every one) of a batch."""
     encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
     places = Places(batch.first.shape[1], at)
@@ -123,6 +139,6 @@ def _examples(network: Network, batch: Segment, at: Tensor | None) -> Examples:
     both = torch.cat([recent[..., -1:], scaled], dim=-1)
     known = torch.cat([torch.ones_like(weight[..., :1]), weight], dim=-1)
     newest = torch.where(known, torch.arange(both.shape[-1], device=both.device), 0).cummax(dim=-1).values
-    factor = 1.0 if batch.spread is None else units.scale[..., None] / batch.spread[:, None, None]
+    factor = of_cutoffs(weighting, units.scale[..., None], batch.units)
     filled = both.gather(-1, newest)[..., 1:]
     return Examples(recent * factor, filled * factor, weight, network.map_of(batch.inputs.code))

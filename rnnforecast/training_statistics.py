@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rnnforecast.batches import Segment
-from rnnforecast.config_parts import Transform
 from rnnforecast.learner import following, validation_cutoffs
 from rnnforecast.nn import transform
 from rnnforecast.nn.head_point import PointHead
@@ -29,19 +28,6 @@ def standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
     network.past_stats.copy_(_moments(panel.past[inside]))
     network.known_stats.copy_(_moments(panel.known[inside]))
     network.static_stats.copy_(_moments(panel.static))
-
-
-def spreads(panel: Panel, train_end: Tensor, bend: Transform) -> Tensor:
-    """The deviation of each series over its training span, [S]; of one that does not move there, the others' mean."""
-    series, place = panel.places()
-    inside = (place < train_end[series]) & panel.mask
-    values, series = transform.forward(bend, panel.values[inside]).double(), series[inside]
-    count = torch.bincount(series, minlength=len(panel)).clamp(min=1)
-    mean = torch.bincount(series, values, minlength=len(panel)) / count
-    squares = torch.bincount(series, (values - mean[series]).square(), minlength=len(panel)) / count
-    spread = squares.sqrt().float()
-    moves = spread > SMALLEST
-    return torch.where(moves, spread, spread[moves].mean() if moves.any() else 1.0)
 
 
 def _moments(values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from rnnforecast.config import (
     BASELINES,
     NETWORKS,
     PRESETS,
+    TRAININGS,
     Candidate,
     ConfigError,
     Model,
@@ -30,7 +31,6 @@ REFUSED = [
     ({"cell": "lstm", "activation": "relu"}, "gates are fixed functions", "choose cell: rnn"),
     ({"cell": "gru", "init": "identity"}, "state without gates", "choose cell: rnn"),
     ({"cell": "gru", "forget_bias": 1.0}, "only the LSTM has a forget gate", "choose cell: lstm"),
-    ({"dropout": 0.1}, "acts between stacked layers", "choose num_layers: 2"),
     ({"residual": True}, "there is no second", "choose num_layers: 2"),
     ({"bidirectional": True}, "would know the future", "give context_length"),
     ({"scaling": "last"}, "units are those of one window", "give context_length"),
@@ -40,6 +40,8 @@ REFUSED = [
     ({"lags": (2, 1)}, "each is read once", r"lags: \[1, 24\]"),
     ({"lags": (0, 1)}, "counts steps back", r"lags: \[1, 24\]"),
     ({"lags": (1, 1)}, "each is read once", "lags: seasons"),
+    ({"mix": "step", "base": "none"}, "nothing to mix", "choose base: naive"),
+    ({"mix": "step", "base": "linear"}, "nothing to mix", "choose base: naive"),
     (
         {"decoder": "autoregressive", "head": "gaussian", "context_length": 24},
         "carried recurrence",
@@ -53,7 +55,6 @@ REFUSED = [
     ({"attention_length": 20}, "no other decoder attends", "choose decoder: attention"),
     ({"decoder": "attention", "attention_length": 8, "patch_length": 12}, "over segments", "at least patch_length"),
     ({"loss": "mse"}, "trained by the pinball loss", "choose head: point"),
-    ({"loss_units": "series", "head": "student_t"}, "a likelihood has no units", "choose head: quantiles or point"),
     ({"head": "negative_binomial"}, "a shift makes them negative", "choose scaling: mean"),
     ({"head": "negative_binomial", "scaling": "mean", "transform": "log"}, "no count", "leave transform out"),
 ]
@@ -104,6 +105,21 @@ def test_a_key_that_is_given_wins_over_the_preset():
     assert Candidate(model="deepar", head="gaussian").head == "gaussian"
     assert Candidate(model="deepar", head="gaussian").num_layers == 2
     assert Candidate(model="segrnn", context_length=None, scaling="robust").context_length is None
+
+
+def test_training_follows_what_is_given_then_the_preset_then_the_defaults():
+    preset, plain = Candidate(model="m4-hourly"), Candidate(model="gru")
+    assert preset.trained_by(Training()).model_dump(include=set(TRAININGS["m4-hourly"])) == TRAININGS["m4-hourly"]
+    given = preset.trained_by(Training(max_steps=7, holdout=True))  # holdout: the default, but it was said
+    assert (given.max_steps, given.holdout) == (7, True)
+    assert given.cutoffs_per_segment == TRAININGS["m4-hourly"]["cutoffs_per_segment"]
+    assert plain.trained_by(Training(seed=3)) == Training(seed=3)
+
+
+@pytest.mark.parametrize("model", TRAININGS)
+def test_the_keys_of_a_preset_s_training_are_keys_of_training(model):
+    assert model in PRESETS
+    assert checked(Training, dict(TRAININGS[model]))
 
 
 def test_what_a_preset_has_chosen_is_told_where_it_does_not_go_with_a_key():
@@ -191,6 +207,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
     """What is allowed, by hand: all pairs but these."""
     apart = [
         ({"activation": "relu"}, {"forget_bias": 1.0}),
+        *(({"base": word}, {"mix": "step"}) for word in ("none", "linear")),
         ({"cell": "gru"}, {"init": "identity"}),
         ({"cell": "lstm"}, {"init": "identity"}),
         ({"cell": "gru"}, {"forget_bias": 1.0}),
@@ -208,7 +225,6 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
             ({"head": "negative_binomial"}, {"scaling": word})
             for word in ("standard", "ewm", "robust", "last", "revin")
         ),
-        *(({"head": word}, {"loss_units": "series"}) for word in ("gaussian", "student_t", "negative_binomial")),
         *(({"head": "negative_binomial"}, {"transform": word}) for word in ("log", "asinh")),
     ]
     grid = [parts.model_dump() for parts in combinations.covering()]

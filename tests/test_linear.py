@@ -11,33 +11,35 @@ from builders import rich, rich_task, task, untrained, waves
 from rnnforecast import training, windows
 from rnnforecast.batches import Spans
 from rnnforecast.config import Candidate, Training
+from rnnforecast.learner import Learner, following
+from rnnforecast.learner_weighting import error_units
 from rnnforecast.nn.network import Network
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import network_config
 from rnnforecast.training_linear import PENALTIES, solve
-from rnnforecast.training_statistics import spreads, standardise
+from rnnforecast.training_statistics import standardise
 
 WINDOW = {"context_length": 24, "patch_length": 6, "decoder": "parallel", "head": "point", "loss": "mse"}
 
 
-def solved(panel, parts, *, horizon=6, **choices):
+def solved(panel, parts, *, horizon=6, weighting="scale", **choices):
     """A network whose linear base is solved, its task and its spans."""
     of = task(horizon=horizon)
     candidate = Candidate(model="gru", base="linear", hidden_size=4, **choices)
     network = Network(network_config(of, candidate))
     standardise(network, panel, parts.train_end)
-    unit = spreads(panel, parts.train_end, candidate.transform) if candidate.loss_units == "series" else None
+    unit = error_units(panel, parts.train_end, of.season_length)
     codes = torch.zeros(len(panel), dtype=torch.int64)
     spans = Spans(panel, parts.train_end, codes, horizon, network.memory, unit)
-    solve(network, spans, training.validation(spans, parts, 0 if network.config.window else 10))
+    solve(network, spans, training.validation(spans, parts, 0 if network.config.window else 10), weighting=weighting)
     return network
 
 
-@pytest.mark.parametrize("units", ["local", "series"])
+@pytest.mark.parametrize("units", ["scale", "spread"])
 def test_the_map_is_the_ridge_regression_of_every_window_of_the_training_span(units):
     panel = Panel.from_frame(waves((200, 150), gaps=0), "1h")
     parts = windows.split(panel, 20, 30)
-    network = solved(panel, parts, scaling="last", loss_units=units, **WINDOW)
+    network = solved(panel, parts, scaling="last", weighting=units, **WINDOW)
     seen, after = [], []
     for series in range(2):
         end, first = int(parts.train_end[series]), int(panel.offsets[series])
@@ -45,7 +47,7 @@ def test_the_map_is_the_ridge_regression_of_every_window_of_the_training_span(un
         own = values.std()
         for cutoff in range(23, end - 6):
             recent, ahead = values[cutoff - 23 : cutoff + 1], values[cutoff + 1 : cutoff + 7]
-            unit = recent.std() if units == "local" else own
+            unit = recent.std() if units == "scale" else own
             seen.append((recent - recent[-1]) / unit)
             after.append((ahead - recent[-1]) / unit)
     x, y = np.array(seen), np.array(after)
@@ -100,50 +102,36 @@ def test_what_lies_beyond_the_training_span_changes_the_map_only_through_the_pen
     assert torch.equal(*maps)
 
 
-def test_errors_in_units_of_the_series_are_those_in_data_units_divided_by_its_spread():
-    channels = ("x", "y")
-    panel = rich_task(channels).panel(rich((120, 90), channels))
-    spread = torch.tensor([2.0, 3.0, 5.0, 7.0])
-    codes = torch.zeros(2, dtype=torch.int64)
+def test_the_training_counts_errors_in_units_of_the_series_and_of_each_step():
+    panel = rich_task().panel(rich((120, 90)))
+    spread = torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0, 5.0]])
     for head, loss, degree in (("point", "mae", 1), ("point", "mse", 2), ("quantiles", "mae", 1)):
-        model = untrained("gru", rich_task(channels), head=head, loss=loss, loss_units="series")
+        model = untrained("gru", rich_task(), head=head, loss=loss, base="linear")
         network = model.network
-        spans = Spans(panel, panel.lengths, codes, 6, network.memory, spread)
+        network.misses.copy_(torch.linspace(0.5, 1.5, 6))
+        spans = Spans(panel, panel.lengths, torch.zeros(2, dtype=torch.int64), 6, network.memory, spread)
         batch = spans.segment(torch.tensor([1, 0]), torch.tensor([40, 60]), steps=5)
-        assert batch.spread.tolist() == [5.0, 7.0, 2.0, 3.0]
         encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
-        forecast = network.decode(encoding, torch.tensor([[1, 3], [0, 2]]))
-        actual = torch.randn(4, 2, 6) + 10
-        found = network.loss(forecast, actual, batch.spread)
-        mean, quantiles = network.summary(forecast)
+        at = torch.tensor([[1, 3], [0, 2]])
+        actual, weight = following(batch, at, 6, bent="none")
+        mean, quantiles = network.summary(network.decode(encoding, at))
+        unit = torch.tensor([5.0, 2.0])[:, None, None] * network.misses
         if head == "quantiles":
-            miss = actual[..., None] - quantiles
-            level = torch.tensor(rich_task().quantile_levels)
-            expected = (2 * torch.maximum(level * miss, (level - 1) * miss)).mean(dim=-1) / batch.spread[:, None, None]
+            miss, level = (actual[..., None] - quantiles) / unit[..., None], torch.tensor(rich_task().quantile_levels)
+            errors = (2 * torch.maximum(level * miss, (level - 1) * miss)).mean(dim=-1)
         else:
-            expected = ((actual - mean) / batch.spread[:, None, None]).abs() ** degree
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_spread_of_a_series_is_the_deviation_of_its_training_readings():
-    frame = waves((80, 60, 50), gaps=0.2)
-    frame = frame.with_columns(target=pl.when(pl.col("series_id") == "s1").then(4.0).otherwise("target"))
-    panel = Panel.from_frame(frame, "1h")
-    end = torch.tensor([50, 40, 30])
-    own = [
-        frame.filter(pl.col("series_id") == f"s{n}")["target"].head(int(end[n])).drop_nulls().std(ddof=0)
-        for n in (0, 2)
-    ]
-    assert spreads(panel, end, "none").tolist() == pytest.approx([own[0], (own[0] + own[1]) / 2, own[1]], rel=1e-5)
+            errors = ((actual - mean) / unit).abs() ** degree
+        found = Learner(network, Training(weighting="spread"))._loss(encoding, batch, at)
+        assert found.item() == pytest.approx(errors[weight].mean().item(), rel=1e-4)
 
 
 def test_a_training_keeps_the_map_and_it_survives_the_disk(tmp_path):
     panel = Panel.from_frame(waves((240, 200)), "1h")
     parts = windows.split(panel, 18, 18)
-    settings = Training(max_steps=3, batch_size=4, validate_every=3, accelerator="cpu")
-    candidate = Candidate(model="gru", base="linear", hidden_size=4, loss_units="series")
+    settings = Training(max_steps=3, batch_size=4, validate_every=3, accelerator="cpu", weighting="spread")
+    candidate = Candidate(model="gru", base="linear", hidden_size=4)
     trained = training.fit(task(), candidate, panel, parts, training=settings, progress=False)
-    alone = solved(panel, parts, loss_units="series")
+    alone = solved(panel, parts, weighting="spread")
     assert torch.equal(trained.model.network.linear, alone.linear)
     trained.model.save(tmp_path)
     again = type(trained.model).load(tmp_path)

@@ -28,8 +28,6 @@ def build(parts: Parts, horizon: int, levels: tuple[float, ...]) -> Head:
 class QuantileHead(Head):
     """Quantiles learned by their own loss, without a distribution behind them."""
 
-    degree = 1
-
     def __init__(self, levels: tuple[float, ...]) -> None:
         super().__init__()
         self.outputs, self.levels, self.median = len(levels), levels, levels.index(0.5)

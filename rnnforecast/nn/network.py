@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rnnforecast.nn import base, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
@@ -73,12 +74,15 @@ class Network(nn.Module):
         width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
-        self.mix = nn.Linear(size, channels * self.bases) if self.bases else None
-        steps = config.linear_steps
-        # [1 + S, L, H] of `base: linear`: solved before the training, changed by no gradient.
+        mixes = config.learned_horizon if parts.mix == "step" else 1
+        self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
+        # Of `base: linear`, solved before the training and changed by no gradient: the maps [1 + S, L, H], and how far
+        # they miss at each step [H], relative to all: what errors of the training are counted in.
         self.linear: Tensor | None
-        shape = (config.linear_maps, steps, config.learned_horizon)
-        self.register_buffer("linear", torch.zeros(shape) if steps else None)
+        self.misses: Tensor | None
+        shape = (config.linear_maps, config.linear_steps, config.learned_horizon)
+        self.register_buffer("linear", torch.zeros(shape) if config.linear_steps else None)
+        self.register_buffer("misses", torch.ones(shape[2]) if config.linear_steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -173,6 +177,7 @@ class Network(nn.Module):
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
+        context = F.dropout(context, self.config.parts.dropout, self.training)
         centre = self._base(encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -185,12 +190,10 @@ class Network(nn.Module):
         weights = None if decoded.weights is None else decoded.weights.unflatten(0, shape)
         return Forecast(raw, centre, shift, scale, weights)
 
-    def loss(self, forecast: Forecast, actual: Tensor, spread: Tensor | None = None) -> Tensor:
-        """The head's loss of each step, [R, K, H]; actual values [R, K, H], transformed. With the spread [R] of each
-        series it is counted in that, else in the units of each cutoff."""
+    def loss(self, forecast: Forecast, actual: Tensor) -> Tensor:
+        """The head's loss of each step, [R, K, H]; actual values [R, K, H], transformed."""
         scaled = (actual - forecast.shift) / forecast.scale
-        found = self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
-        return found if spread is None else found * (forecast.scale / spread[:, None, None]) ** self.head.degree
+        return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
 
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
@@ -288,8 +291,9 @@ class Network(nn.Module):
             horizon=horizon,
             memory=self.memory,
         )
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        found = base.mixed(naive, mix.softmax(dim=-1), shift=units.shift[..., None], scale=units.scale[..., None])
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases))
+        weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
+        found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
         return found.expand(-1, -1, horizon)
 
     def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:

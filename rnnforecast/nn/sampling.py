@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.nn import transform
+from rnnforecast.nn.committee import Committee, Encodings
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
@@ -15,8 +16,14 @@ from rnnforecast.nn.places import Places
 SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
 
-def predict(network: Network, encoding: Encoding, at: Tensor) -> tuple[Tensor, Tensor]:
+def predict(network: Network | Committee, encoding: Encoding | Encodings, at: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data."""
+    if isinstance(network, Committee):
+        assert isinstance(encoding, Encodings)
+        each = [predict(member, one, at) for member, one in zip(network.each(), encoding.members, strict=True)]
+        means, quantiles = (torch.stack(parts).mean(dim=0) for parts in zip(*each, strict=True))
+        return means, quantiles
+    assert isinstance(encoding, Encoding)
     if not network.config.sampled:
         return network.summary(network.decode(encoding, at))
     drawn = paths(network, encoding, at)  # [R, K, H, paths]

@@ -7,6 +7,7 @@ from rnnforecast.config_parts import Parts
 BLOCK_WITHOUT_SEASON = 8
 PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
 MOST_OWN = 30_000_000  # numbers that linear bases of single series may be solved from
+MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
@@ -56,6 +57,8 @@ class NetworkConfig:
     def memory(self) -> int:
         """M: steps that the state remembers."""
         cycles = PROFILE_CYCLES * self.seasons[0] if self.parts.base == "profile" and self.seasons[0] > 1 else 0
+        if self.parts.base == "moved" and max(self.seasons) > 1:
+            cycles = MOVED_CYCLES * max(self.seasons) + min(season for season in self.seasons if season > 1)
         return max(self.block * self.blocks, self.reach + max((1, *self.lags)), cycles)
 
     @property
