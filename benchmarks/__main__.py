@@ -8,6 +8,7 @@ NAMES = {
     "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
     "m4_hourly": ("benchmarks.m4_hourly", "official sMAPE, MASE, OWA on the M4 competition's hourly series"),
+    "ltsf": ("benchmarks.ltsf", "ETTh1 and ETTm1 at horizons of 96 to 720 steps, by the protocol of the field"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
 }

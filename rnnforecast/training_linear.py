@@ -59,8 +59,11 @@ class Ridge:
 @torch.no_grad()
 def solve(network: Network, spans: Spans, checked: Sequence[Segment], *, weighting: Weighting) -> None:
     """Set the linear base to the map of least squares over the training span; where series have maps of their own, to
-    that and what each of them adds to it. Each step of the horizon has the penalties with which it is forecast best in
-    the validation span `checked`; how far it is missed there is what errors of the training count in. A span shorter than the horizon leaves the maps at zero: the forecast is the shift.
+    that and what each of them adds to it.
+
+    Each step of the horizon has the penalties with which it is forecast best in the validation span `checked`, and how
+    far it is missed there is what errors of the training count in. A span shorter than the horizon leaves the maps at
+    zero: the forecast is the shift.
     """
     if network.linear is None or network.misses is None:
         return
