@@ -15,6 +15,7 @@ NAMES = {
         "500 cutoffs on each series of M4 Hourly: one pass, windows encoded anew, darts",
     ),
     "gpu": ("benchmarks.gpu", "`training` on a GPU: against raw nn.LSTM, host synchronisations, the roofline"),
+    "ltsf": ("benchmarks.ltsf", "ETTh1 and ETTm1 at horizons of 96 to 720 steps, by the protocol of the field"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "defaults": ("benchmarks.defaults", "the untouched default pipeline on every regular public set"),
     "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and how soon the command line begins"),

@@ -14,6 +14,7 @@ class Head(nn.Module, ABC):
 
     outputs: int  # O
     levels: tuple[float, ...]
+    degree = 1  # of the loss in the units of errors: 2 of a squared one
 
     @abstractmethod
     def location(self, raw: Tensor, base: Tensor) -> Tensor:

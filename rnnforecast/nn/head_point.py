@@ -19,6 +19,7 @@ class PointHead(Head):
     def __init__(self, horizon: int, levels: tuple[float, ...], *, loss: Literal["mae", "mse", "huber"]) -> None:
         super().__init__()
         self.outputs, self.levels, self.kind = 1, levels, loss
+        self.degree = 2 if loss == "mse" else 1
         self.residuals: Tensor  # [H, Q] scaled units
         self.register_buffer("residuals", torch.zeros(horizon, len(levels)))
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rnnforecast.nn import base, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
@@ -75,6 +76,13 @@ class Network(nn.Module):
         self.bases = base.count(parts.base, config.seasons, config.memory)
         mixes = config.learned_horizon if parts.mix == "step" else 1
         self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
+        # Of `base: linear`, solved before the training and changed by no gradient: the maps [1 + S, L, H], and how far
+        # they miss at each step [H], relative to all: what errors of the training are counted in.
+        self.linear: Tensor | None
+        self.misses: Tensor | None
+        shape = (config.linear_maps, config.linear_steps, config.learned_horizon)
+        self.register_buffer("linear", torch.zeros(shape) if config.linear_steps else None)
+        self.register_buffer("misses", torch.ones(shape[2]) if config.linear_steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -169,6 +177,7 @@ class Network(nn.Module):
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
+        context = F.dropout(context, self.config.parts.dropout, self.training)
         centre = self._base(encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -261,6 +270,8 @@ class Network(nn.Module):
 
     def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
+        if self.linear is not None:
+            return base.linear(self.recent(encoding, places, units), self.linear, self.map_of(encoding.inputs.code))
         horizon = self.config.learned_horizon
         if self.mix is None:
             return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
@@ -277,6 +288,20 @@ class Network(nn.Module):
         weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
         found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
         return found.expand(-1, -1, horizon)
+
+    def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
+        """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""
+        steps = self.config.linear_steps
+        values = places.windows(encoding.past.filled, self.memory + 1 - steps, steps)
+        scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
+        return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
+
+    def map_of(self, code: Tensor) -> Tensor:
+        """Which linear base each row has, [R]: 0, the one of all, where it has none of its own."""
+        channels = self.config.channels
+        own = (code[:, None] - 1) * channels + 1 + torch.arange(channels, device=code.device)
+        known = (code[:, None] > 0) & (self.config.linear_maps > 1)
+        return torch.where(known, own, 0).flatten()
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

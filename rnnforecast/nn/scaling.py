@@ -12,7 +12,7 @@ from torch import Tensor
 from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
-from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.running import newest_sum, running_sum
 
 TILE = 1 << 16  # numbers of a tensor that are worked on together
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -80,8 +80,9 @@ def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, de
     """Weighted means of the readings of the last `width` steps, a reading j steps back weighted by decay^j."""
     newest = steps + width - 1
     observed = observed[:, -newest:]
-    parts = [torch.where(observed, part[:, -newest:].double(), 0.0) for part in values]
-    *summed, weight = running_sum(torch.stack([*parts, observed.double()]), width, decay=decay)[:, :, -steps:]
+    parts = torch.stack([*(torch.where(observed, p[:, -newest:].double(), 0.0) for p in values), observed.double()])
+    sums = newest_sum(parts, width, decay=decay) if steps == 1 else running_sum(parts, width, decay=decay)
+    *summed, weight = sums[:, :, -steps:]
     readings = weight.where(weight > 0, torch.nan)
     return tuple(part / readings for part in summed)
 
