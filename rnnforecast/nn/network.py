@@ -113,41 +113,52 @@ class Network(nn.Module):
             seen=self._covariates(*looked_at),
         )
 
-    def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
-        """Run the recurrence over T new steps of each lane."""
-        config, steps = self.config, inputs.values.shape[1]
-        filled, observed = self._extend(inputs, state)
+    def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
+        """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
+        steps = inputs.values.shape[1]
+        filled, observed = extend(state, inputs.values, inputs.mask) if transformed else self._extend(inputs, state)
         known = standardised(inputs.known, self.known_stats)
         seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
         past = Past(filled, observed, since_reading(observed, self.memory), seen)
-        units = scaling.units(
+        units = self.units(filled, observed, steps=steps)
+        encoding, after = self.read(inputs._replace(known=known), past, units, state)
+        return encoding._replace(inputs=inputs), State(
+            newest(filled, self.memory),
+            newest(observed, self.memory),
+            newest(seen, self.config.reach),
+            *after,
+            newest(encoding.contexts, self.config.attended),
+        )
+
+    def units(self, filled: Tensor, observed: Tensor, *, steps: int) -> Units:
+        """The units of the newest `steps` of filled and observed [R, M + T]."""
+        config, rows = self.config, len(filled) // self.config.channels
+        return scaling.units(
             config.parts.scaling,
             filled,
             observed,
             block=config.block,
             blocks=config.blocks,
             window=config.window,
-            stats=self.target_stats.T.repeat(len(inputs.ordinals), 1),
+            stats=self.target_stats.T.repeat(rows, 1),
             steps=steps,
         )
+
+    def read(self, inputs: Inputs, past: Past, units: Units, state: State) -> tuple[Encoding, Memory]:
+        """Run the recurrence over the newest T steps of `past`, in their units; of `inputs` the standardised known
+        covariates and what describes the lanes are looked at, of `state` the recurrence's own part."""
+        config, steps = self.config, units.shift.shape[1]
         static = self._about(inputs.static, inputs.code)
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
         if not config.window:
-            at = torch.arange(steps, device=filled.device).expand(len(static), -1)
+            at = torch.arange(steps, device=past.filled.device).expand(len(static), -1)
             looked = self._look(past, at, units, static=static, steps=steps)
             found, after = self.encoder(looked, before)
             contexts = torch.cat([contexts, found.float()], dim=1)  # float: the state stays so under bf16
             after = (after[0].float(), after[1].float())
         kept = (looked, before) if config.sampled else (None, None)
-        encoding = Encoding(inputs, past, units, known, static, contexts, *kept)
-        return encoding, State(
-            newest(filled, self.memory),
-            newest(observed, self.memory),
-            newest(seen, config.reach),
-            *after,
-            newest(contexts, config.attended),
-        )
+        return Encoding(inputs, past, units, inputs.known, static, contexts, *kept), after
 
     def decode(
         self, encoding: Encoding, at: Tensor, *, actual: Tensor | None = None, teacher_forcing: float = 0.0

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.memory import pick
@@ -110,6 +111,40 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     spread = (squares / readings - mean * mean).clamp(min=0.0).sqrt()
     level = _or_known(middle(mean) + first, filled)
     return level, _at_least(middle(spread).float().nan_to_num(0.0), level)
+
+
+class Blocks(NamedTuple):
+    """The blocks of `trailing` one by one, for a stream: the block that ends at a step is looked at again, one block
+    later, as the second, and so on. Shapes: [..., X] any rows of X steps."""
+
+    length: int
+    count: int
+
+    def of(self, filled: Tensor, observed: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the blocks that end at each of the newest `steps`: [..., steps] each."""
+        short = max(steps + self.length - 1 - filled.shape[-1], 0)
+        first = steps + self.length - 1 - short
+        filled, observed = (F.pad(part[..., part.shape[-1] - first :], (short, 0)) for part in (filled, observed))
+        return self.newest(filled.unfold(-1, self.length, 1), observed.unfold(-1, self.length, 1))
+
+    def newest(self, filled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the block that ends at the last step, [...] each; NaN where nothing was read."""
+        start = filled.shape[-1] - self.length
+        values, read = filled[..., start:].double(), observed[..., start:]
+        readings = read.sum(dim=-1).double()
+        readings = readings.where(readings > 0, torch.nan)
+        centre = values[..., -1:]
+        centred = torch.where(read, values - centre, 0.0)
+        mean = centred.sum(dim=-1) / readings
+        spread = (centred.square().sum(dim=-1) / readings - mean * mean).clamp(min=0.0).sqrt()
+        return (mean + centre[..., 0]).to(filled.dtype), spread.to(filled.dtype)
+
+    def units(self, means: Tensor, spreads: Tensor, last: Tensor) -> Units:
+        """The units [R, 1] of the newest step, from the blocks that ended at the last steps [R, X] and the last known
+        values [R]."""
+        places = slice(means.shape[-1] - 1 - self.length * (self.count - 1), None, self.length)
+        level = _or_known(middle(means[:, places])[:, None], last[:, None])
+        return Units(level, _at_least(middle(spreads[:, places])[:, None].nan_to_num(0.0), level), level)
 
 
 def middle(values: Tensor) -> Tensor:

@@ -1,0 +1,401 @@
+"""The states of many series that are followed step by step, each with room for the steps to come.
+
+A `State` is passed and returned, and handing one on copies the last M values of every lane. Here they lie in buffers
+with room at the end: a new step writes one column, and what looks back reads a view. When the room is used up, the
+columns still needed move to the front: a copy of a few columns per step, on average. Behind the newest step each lane
+keeps two marks, states of a while ago, from which it is run again when a late reading comes.
+
+Shapes: B lanes, C channels, R = B * C rows, X columns, M remembered steps, T steps, D hidden, S layers, n interleaved
+recurrences, A past outputs for attention (one at least), P past and K known covariates, Z static ones.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from rnnforecast.nn import transform
+from rnnforecast.nn.features import Past, standardised
+from rnnforecast.nn.memory import State, newest, since_reading
+from rnnforecast.nn.network import Encoding, Inputs, Network
+from rnnforecast.nn.scaling import Blocks, Units
+
+ROOM = 64  # columns for new steps, between two moves
+NOTHING = -(2**62)  # the ordinal of no step
+LANES_AGAIN = 512  # lanes that are run again at once
+Which = slice | Tensor  # lanes: all of a range, or these [b]
+
+
+@dataclass
+class Kept:
+    """What is kept of each lane; the first dimension of every tensor is the lane."""
+
+    filled: Tensor  # [B, C, X] transformed values, missing ones as the one before
+    observed: Tensor  # [B, C, X] bool
+    past: Tensor  # [B, P, X] NaN where missing
+    known: Tensor  # [B, K, X] of the step after; NaN where missing
+    means: Tensor  # [B, C, X] of the block that ends at each step; 0 columns unless units are made of them
+    spreads: Tensor  # [B, C, X]
+    head: Tensor  # [B] the column after the newest step
+    first: Tensor  # [B] ordinal of the first step, of the newest step: NOTHING before there is one
+    newest: Tensor  # [B]
+    since: Tensor  # [B, C] steps since the last reading
+    units: Tensor  # [B, C, 3] shift, scale and level of the newest step
+    hidden: Tensor  # [B, S, n, D]
+    cell: Tensor  # [B, S, n, D] or of width 0
+    contexts: Tensor  # [B, A, D] newest last
+    mark_hidden: Tensor  # [B, 2, S, n, D] older first
+    mark_cell: Tensor  # [B, 2, S, n, D]
+    mark_age: Tensor  # [B, 2] steps that each mark lies behind the newest
+    static: Tensor  # [B, Z]
+    code: Tensor  # [B]
+
+
+BUFFERS = ("filled", "observed", "past", "known", "means", "spreads")
+
+
+class Lanes:
+    """Lanes of one network. A reading may come up to `lateness` steps after the newest of its lane."""
+
+    def __init__(self, network: Network, lateness: int) -> None:
+        self.network, self.config, self.lateness = network, network.config, lateness
+        self.apart = lateness + 1  # steps between two marks
+        self.needed = network.memory + 2 * self.apart
+        self.columns = self.needed + ROOM
+        self.count = 0
+        config = self.config
+        robust = config.parts.scaling == "robust"
+        self.blocks = Blocks(config.block, config.blocks) if robust else None
+        self.kept = self._fresh(torch.zeros(0, config.static), torch.zeros(0, dtype=torch.int64))
+
+    def begin(self, static: Tensor, code: Tensor) -> Tensor:
+        """New lanes before their first step, from static covariates [b, Z] and codes [b]: their numbers [b]."""
+        first, more = self.count, len(code)
+        self.count += more
+        if self.count > len(self.kept.code):
+            # Room for a few more, so that series that begin one by one are not copied each time with all others.
+            spare = (self.count // 8) if first else 0
+            blank = self._fresh(static.new_zeros(more + spare, static.shape[1]), code.new_zeros(more + spare))
+            self.kept = Kept(
+                *(torch.cat([getattr(self.kept, f.name)[:first], getattr(blank, f.name)]) for f in fields(Kept))
+            )
+        fresh = self._fresh(static, code)
+        for field in fields(Kept):
+            getattr(self.kept, field.name)[first : self.count] = getattr(fresh, field.name)
+        return torch.arange(first, self.count)
+
+    def _fresh(self, static: Tensor, code: Tensor) -> Kept:
+        config, lanes = self.config, len(code)
+        state = self.network.initial_state(static, code)
+        hidden, cell = state.hidden.transpose(0, 1), state.cell.transpose(0, 1)
+        blank = torch.full((lanes, config.channels, self.columns), torch.nan)
+        blocks = blank if self.blocks else blank[..., :0]
+        return Kept(
+            filled=blank,
+            observed=torch.zeros_like(blank, dtype=torch.bool),
+            past=torch.full((lanes, config.past, self.columns), torch.nan),
+            known=torch.full((lanes, config.known, self.columns), torch.nan),
+            means=blocks.clone(),
+            spreads=blocks.clone(),
+            head=torch.full((lanes,), self.needed),
+            first=torch.full((lanes,), NOTHING),
+            newest=torch.full((lanes,), NOTHING),
+            since=torch.full((lanes, config.channels), self.network.memory),
+            units=torch.zeros(lanes, config.channels, 3),
+            hidden=hidden.contiguous(),
+            cell=cell.contiguous(),
+            contexts=torch.full((lanes, max(config.attended, 1), config.parts.hidden_size), torch.nan),
+            mark_hidden=hidden[:, None].repeat(1, 2, 1, 1, 1),
+            mark_cell=cell[:, None].repeat(1, 2, 1, 1, 1),
+            mark_age=torch.zeros(lanes, 2, dtype=torch.int64),
+            static=static,
+            code=code,
+        )
+
+    def advance(self, which: Which, inputs: Inputs, *, mark: bool = True) -> None:
+        """Feed T new steps to each of these lanes; known covariates [b, T, K] are those of the steps after.
+
+        `mark`: count the steps, and set a mark where one is due; a caller that says no sets marks itself.
+        """
+        kept, steps = self.kept, inputs.values.shape[1]
+        first = kept.first[which]
+        kept.first[which] = torch.where(first == NOTHING, inputs.ordinals[:, 0], first)
+        (self._step if steps == 1 else self._pass)(which, inputs)
+        kept.newest[which] = inputs.ordinals[:, -1]
+        if mark:
+            self._count(which, steps)
+
+    def set_marks(self, which: Which) -> None:
+        """Both marks at the newest step."""
+        kept = self.kept
+        kept.mark_hidden[which] = kept.hidden[which][:, None]
+        kept.mark_cell[which] = kept.cell[which][:, None]
+        kept.mark_age[which] = 0
+
+    def _count(self, which: Which, steps: int) -> None:
+        kept = self.kept
+        age = kept.mark_age[which] + steps
+        kept.mark_age[which] = age
+        due = age[:, 1] >= self.apart
+        if not due.any():
+            return
+        lanes = torch.arange(self.count)[which][due]
+        for marks, now in ((kept.mark_hidden, kept.hidden), (kept.mark_cell, kept.cell)):
+            marks[lanes] = torch.stack([marks[lanes, 1], now[lanes]], dim=1)
+        kept.mark_age[lanes] = torch.stack([kept.mark_age[lanes, 1], torch.zeros_like(lanes)], dim=1)
+
+    def _step(self, which: Which, inputs: Inputs) -> None:
+        """One step: what it costs does not grow with the memory, but for the units of some scalings."""
+        kept, config, net = self.kept, self.config, self.network
+        at = self._room(which, 1)
+        mask = inputs.mask.view(-1, config.channels)
+        values = transform.forward(config.parts.transform, inputs.values).view_as(mask)
+        filled = torch.where(mask, values, self._back(kept.filled, which, at, 1)[..., 0])
+        since = torch.where(mask, 0, kept.since[which] + 1).clamp(max=net.memory)
+        new = {"filled": filled, "observed": mask, "past": inputs.past[:, 0], "known": inputs.known[:, 0]}
+        for name, column in new.items():
+            _write(getattr(kept, name), which, at, column)
+        kept.since[which] = since
+        past = self._past(which, at + 1, inputs.ordinals[:, 0])
+        units = self._units(which, at + 1, past)
+        kept.units[which] = torch.stack(units, dim=-1).unflatten(0, (-1, config.channels))[:, :, 0]
+        encoding, after = net.read(inputs, past, units, self._state(which))
+        self._put(which, after, encoding.contexts)
+        kept.head[which] = at + 1
+
+    def _pass(self, which: Which, inputs: Inputs, *, before: State | None = None, transformed: bool = False) -> None:
+        """Several steps by the way of all passes; what is needed of them goes to the end of the buffers.
+
+        `before`: the state to begin from, where these steps are in the buffers already and are run again.
+        """
+        kept, config = self.kept, self.config
+        steps = inputs.values.shape[1]
+        count = min(steps, self.needed)
+        state = self.state(which, inputs.ordinals[:, 0]) if before is None else before
+        encoding, after = self.network.encode(inputs, state, transformed=transformed)
+        if before is None:
+            self._room(which, count)
+        last = kept.head[which] + (count if before is None else 0)
+        filled, observed, since = (part.unflatten(0, (-1, config.channels)) for part in encoding.past[:3])
+        columns = last[:, None] + torch.arange(-count, 0)
+        lanes = torch.arange(self.count)[which]
+        new = {"filled": filled, "observed": observed, "past": inputs.past.mT, "known": inputs.known[:, :steps].mT}
+        for name, part in new.items():
+            _write_many(getattr(kept, name), lanes, columns, newest_columns(part, count))
+        if self.blocks:
+            for buffer, part in zip((kept.means, kept.spreads), self.blocks.of(filled, observed, count), strict=True):
+                _write_many(buffer, lanes, columns, part)
+        kept.since[which] = since[..., -1]
+        kept.units[which] = torch.stack([part[:, -1] for part in encoding.units], dim=-1).view(-1, config.channels, 3)
+        self._put(which, (after.hidden, after.cell), encoding.contexts)
+        kept.head[which] = last
+
+    def correct(self, name: str, lane: Tensor, channel: Tensor, *, back: Tensor, values: Tensor) -> None:
+        """Put values [n] in place of what stands `back` [n] steps before the newest (0: the newest itself) of lanes [n].
+
+        `name`: filled (readings, in the units of the data), past or known. `again` makes it count.
+        """
+        at = self.kept.head[lane] - 1 - back
+        if name == "filled":
+            values = transform.forward(self.config.parts.transform, values)
+            self.kept.observed[lane, channel, at] = True
+        getattr(self.kept, name)[lane, channel, at] = values
+
+    def held(self, name: str, lane: Tensor, channel: Tensor, *, back: Tensor) -> Tensor:
+        """What `correct` would replace, [n]: NaN where missing; readings are transformed."""
+        at = (self.kept.head[lane] - 1 - back).clamp(min=0)
+        found = getattr(self.kept, name)[lane, channel, at]
+        return found if name != "filled" else found.where(self.kept.observed[lane, channel, at], torch.nan)
+
+    def again(self, lanes: Tensor, back: Tensor) -> None:
+        """Run lanes [b] again, so that what was corrected up to `back` [b] steps before the newest counts."""
+        kept = self.kept
+        age = kept.mark_age[lanes]
+        from_older = (back >= age[:, 1]).long()
+        groups, member = torch.unique(torch.cat([from_older[:, None], age], dim=1), dim=0, return_inverse=True)
+        for number, (older, first, second) in enumerate(groups.tolist()):
+            for some in lanes[member == number].split(LANES_AGAIN):
+                if older:
+                    self._rerun(some, 0, start=first, stop=second, ahead=first)
+                    for marks, now in ((kept.mark_hidden, kept.hidden), (kept.mark_cell, kept.cell)):
+                        marks[some, 1] = now[some]
+                if second:
+                    self._rerun(some, 1, start=second, stop=0, ahead=0 if older else second)
+
+    def begin_earlier(self, lanes: Tensor, first: Tensor) -> None:
+        """The lanes [b], none of them older than its marks, begin at the ordinals [b]: earlier than was known."""
+        self.kept.first[lanes] = first
+        self.kept.mark_age[lanes, 0] = self.kept.newest[lanes] - first + 1
+
+    def _rerun(self, lanes: Tensor, mark: int, *, start: int, stop: int, ahead: int) -> None:
+        """From a mark `start` steps before the newest to `stop` steps before it; the outputs that attention looks at
+        are those of `ahead` steps after the mark."""
+        kept = self.kept
+        head, count = kept.head[lanes], start - stop
+        parts = {name: self._back(getattr(kept, name), lanes, head - stop, count) for name in BUFFERS[:4]}
+        inputs = Inputs(
+            parts["filled"].flatten(0, 1).nan_to_num(0.0),
+            parts["observed"].flatten(0, 1),
+            kept.newest[lanes][:, None] + torch.arange(1 - start, 1 - stop),
+            parts["past"].mT,
+            parts["known"].mT,
+            kept.static[lanes],
+            kept.code[lanes],
+        )
+        contexts = kept.contexts[lanes]
+        # Outputs from before the mark still stand; those that were pushed out are too old to be looked at.
+        shown = contexts[:, : max(contexts.shape[1] - ahead, 0)]
+        gone = contexts.new_full((len(lanes), contexts.shape[1] - shown.shape[1], contexts.shape[2]), torch.nan)
+        kept.head[lanes] = head - start
+        before = self.state(lanes, inputs.ordinals[:, 0])._replace(
+            hidden=kept.mark_hidden[lanes, mark].transpose(0, 1),
+            cell=kept.mark_cell[lanes, mark].transpose(0, 1),
+            contexts=newest(torch.cat([gone, shown], dim=1), self.config.attended),
+        )
+        kept.head[lanes] = head - stop
+        self._pass(lanes, inputs, before=before, transformed=True)
+        kept.head[lanes] = head
+
+    def state(self, which: Which, ordinals: Tensor) -> State:
+        """The state of lanes before the step `ordinals` [b], as a pass takes it."""
+        head, config = self.kept.head[which], self.config
+        rows = [self._back(part, which, head, self.network.memory) for part in (self.kept.filled, self.kept.observed)]
+        seen = self._seen(which, head, ordinals - 1, config.reach)
+        return self._state(which)._replace(filled=rows[0].flatten(0, 1), observed=rows[1].flatten(0, 1), seen=seen)
+
+    def encoding(self, which: Which, known: Tensor) -> Encoding:
+        """What the newest step of lanes leaves to forecast from; known covariates of the steps ahead [b, H, K]."""
+        kept, config = self.kept, self.config
+        head, ordinals = self._head(which), kept.newest[which]
+        past = self._past(which, head, ordinals)
+        shift, scale, level = kept.units[which].flatten(0, 1)[:, None].unbind(dim=-1)
+        contexts = kept.contexts[which]
+        if config.window:
+            contexts = contexts[:, :0]
+        elif config.attended:
+            contexts = torch.cat([contexts[:, :1], contexts], dim=1)
+        nothing = past.filled.new_zeros(0)
+        static, code = kept.static[which], kept.code[which]
+        past_covariates = past.filled.new_full((len(code), 1, config.past), torch.nan)
+        inputs = Inputs(nothing, nothing.bool(), ordinals[:, None], past_covariates, known, static, code)
+        about = self.network._about(static, code)
+        ahead = standardised(known, self.network.known_stats)
+        return Encoding(inputs, past, Units(shift, scale, level), ahead, about, contexts, None, None)
+
+    def _state(self, which: Which) -> State:
+        kept = self.kept
+        nothing = kept.filled.new_zeros(0)
+        hidden, cell = kept.hidden[which].transpose(0, 1), kept.cell[which].transpose(0, 1)
+        contexts = newest(kept.contexts[which], self.config.attended)
+        return State(nothing, nothing.bool(), nothing, hidden, cell, contexts)
+
+    def _put(self, which: Which, after: tuple[Tensor, Tensor], contexts: Tensor) -> None:
+        self.kept.hidden[which], self.kept.cell[which] = (part.transpose(0, 1) for part in after)
+        if not self.config.window:
+            self.kept.contexts[which] = newest(contexts, self.kept.contexts.shape[1])
+
+    def _past(self, which: Which, stop: int | Tensor, ordinals: Tensor) -> Past:
+        """What one step sees that is the last before column `stop`: positions M is that step."""
+        kept, count = self.kept, self.network.memory + 1
+        filled, observed = (self._back(part, which, stop, count).flatten(0, 1) for part in (kept.filled, kept.observed))
+        if self.config.window:
+            since = since_reading(observed, self.network.memory)
+        else:  # nothing but the newest is looked at
+            since = kept.since[which].flatten()[:, None].expand(-1, count)
+        return Past(filled, observed, since, self._seen(which, stop, ordinals, self.config.reach + 1))
+
+    def _seen(self, which: Which, stop: int | Tensor, ordinals: Tensor, count: int) -> Tensor:
+        """Covariates [b, count, F] of the steps up to `ordinals` [b], which is the last before column `stop`."""
+        net, config = self.network, self.config
+        if not config.covariates:
+            return self.kept.filled.new_zeros(len(ordinals), count, 0)
+        past, known = (self._back(part, which, stop, count).mT for part in (self.kept.past, self.kept.known))
+        steps = ordinals[:, None] + torch.arange(1 - count, 1)
+        seen = net._covariates(steps, past, standardised(known, net.known_stats))
+        if count == 1:
+            return seen
+        # Before the first step a pass has seen nothing, not even a calendar.
+        return seen.where((steps >= self.kept.first[which][:, None])[..., None], 0.0)
+
+    def _units(self, which: Which, stop: int | Tensor, past: Past) -> Units:
+        if self.blocks is None:
+            return self.network.units(past.filled, past.observed, steps=1)
+        kept, blocks = self.kept, self.blocks
+        filled, observed = (part.unflatten(0, (-1, self.config.channels)) for part in past[:2])
+        mean, spread = blocks.newest(filled, observed)
+        for buffer, part in ((kept.means, mean), (kept.spreads, spread)):
+            _write(buffer, which, stop - 1, part)
+        width = blocks.length * (blocks.count - 1) + 1
+        means, spreads = (self._back(part, which, stop, width) for part in (kept.means, kept.spreads))
+        return blocks.units(means.flatten(0, 1), spreads.flatten(0, 1), past.filled[:, -1])
+
+    def _head(self, which: Which) -> int | Tensor:
+        """The column after the newest step: one number where lanes agree (of a range), or one each."""
+        head = self.kept.head[which]
+        if isinstance(which, slice) and len(head) and int(head.min()) == int(head.max()):
+            return int(head[0])
+        return head
+
+    def _room(self, which: Which, steps: int) -> int | Tensor:
+        """Make room for so many steps; the column of the first of them."""
+        kept, head = self.kept, self._head(which)
+        if isinstance(head, int):
+            target = self._target(head, steps)
+            if target != head:
+                self._move(which, head, target)
+            return target
+        lanes = torch.arange(self.count)[which]
+        if isinstance(which, slice):  # all at one column again, to be read as views from now on
+            common = int(head.mode().values)
+            target = self._target(common, steps)
+            astray = lanes if target != common else lanes[head != common]
+            self._move(astray, kept.head[astray], target)
+            return target
+        full = lanes[head + steps > self.columns]
+        if len(full):
+            self._move(full, kept.head[full], self._target(self.columns, steps))
+        return self._head(which)
+
+    def _target(self, head: int, steps: int) -> int:
+        """Where the newest step should end, so that as many more have room."""
+        if head + steps <= self.columns:
+            return head
+        return self.needed if steps <= ROOM else self.needed - steps
+
+    def _move(self, which: Which, head: int | Tensor, target: int) -> None:
+        """The columns before `head` to those before `target`."""
+        count = min(target, self.needed)
+        for name in BUFFERS:
+            buffer = getattr(self.kept, name)
+            if buffer.numel() and count:
+                buffer[which, :, target - count : target] = self._back(buffer, which, head, count).clone()
+        self.kept.head[which] = target
+
+    def _back(self, buffer: Tensor, which: Which, stop: int | Tensor, count: int) -> Tensor:
+        """The `count` columns of lanes before column `stop`, [b, any, count]: a view where they are the same."""
+        if isinstance(stop, int):
+            return buffer[which, :, stop - count : stop]
+        lanes = torch.arange(len(buffer))[which]
+        columns = stop[:, None, None] + torch.arange(-count, 0)
+        return buffer[lanes[:, None, None], torch.arange(buffer.shape[1])[:, None], columns]
+
+
+def newest_columns(values: Tensor, count: int) -> Tensor:
+    """The last `count` columns."""
+    return values[..., values.shape[-1] - count :]
+
+
+def _write(buffer: Tensor, which: Which, at: int | Tensor, values: Tensor) -> None:
+    """One column of each lane; values [b, any]."""
+    if not buffer.numel():
+        return
+    if isinstance(at, int):
+        buffer[which, :, at] = values
+    else:
+        buffer[torch.arange(len(buffer))[which], :, at] = values
+
+
+def _write_many(buffer: Tensor, lanes: Tensor, columns: Tensor, values: Tensor) -> None:
+    """values [b, any, T] at columns [b, T] of lanes [b]."""
+    if buffer.numel():
+        buffer[lanes[:, None, None], torch.arange(buffer.shape[1])[:, None], columns[:, None]] = values
