@@ -207,6 +207,10 @@ class Lanes:
         found = getattr(self.kept, name)[lane, channel, at]
         return found if name != "filled" else found.where(self.kept.observed[lane, channel, at], torch.nan)
 
+    def last_values(self, count: int) -> Tensor:
+        """The last known value of the first `count` lanes, transformed, [count, C]; NaN before the first reading."""
+        return self._back(self.kept.filled, slice(0, count), self.kept.head[:count], 1)[..., 0]
+
     def again(self, lanes: Tensor, back: Tensor) -> None:
         """Run lanes [b] again, so that what was corrected up to `back` [b] steps before the newest counts."""
         kept = self.kept
