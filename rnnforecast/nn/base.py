@@ -6,6 +6,7 @@ from torch import Tensor
 from rnnforecast.config_parts import Base
 from rnnforecast.nn.memory import pick
 from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.scaling import Units
 
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 
@@ -56,6 +57,27 @@ def bases(
         return found
     mean = profile(filled, at, season, memory // season, horizon)
     return torch.cat([found, torch.where(mean.isnan(), level[:, :, None], mean)[..., None]], dim=-1)
+
+
+def newest_mix(
+    kind: Base, filled: Tensor, *, units: Units, weights: Tensor, seasons: tuple[int, ...], horizon: int, memory: int
+) -> Tensor:
+    """The bases at the last position of `filled` [R, X] alone, mixed by weights [R, S]: [R, H] in scaled units [R, 1].
+
+    The same as `bases` from there, read as slices.
+    """
+    last, level = filled[:, -1:], units.level
+    parts = [last, *(filled[:, -season:] for season in seasons if season > 1), level]
+    period = _profile_season(kind, seasons, memory)
+    if period:
+        parts.append(filled[:, -(memory // period) * period :].unflatten(1, (-1, period)).nanmean(dim=1))
+    if bool(filled[:, -max(seasons)].isnan().any()):  # gaps are filled: only before a first reading is there nothing
+        parts = [torch.where(part.isnan(), level, part) for part in parts]
+    mixed = last.new_zeros(len(filled), horizon)
+    for part, weight in zip(parts, weights.split(1, dim=1), strict=True):
+        once = (part[:, :horizon] - units.shift) * weight
+        mixed += once if once.shape[1] in (1, horizon) else once.repeat(1, -(-horizon // once.shape[1]))[:, :horizon]
+    return mixed / units.scale
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:

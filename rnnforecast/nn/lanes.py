@@ -34,8 +34,7 @@ class Kept:
     observed: Tensor  # [B, C, X] bool
     past: Tensor  # [B, P, X] NaN where missing
     known: Tensor  # [B, K, X] of the step after; NaN where missing
-    means: Tensor  # [B, C, X] of the block that ends at each step; 0 columns unless units are made of them
-    spreads: Tensor  # [B, C, X]
+    blocks: Tensor  # [B, 2 * C, X] mean and spread of the block that ends at each step; [B, 0, X] if units need none
     head: Tensor  # [B] the column after the newest step
     first: Tensor  # [B] ordinal of the first step, of the newest step: NOTHING before there is one
     newest: Tensor  # [B]
@@ -51,7 +50,7 @@ class Kept:
     code: Tensor  # [B]
 
 
-BUFFERS = ("filled", "observed", "past", "known", "means", "spreads")
+BUFFERS = ("filled", "observed", "past", "known", "blocks")
 
 
 class Lanes:
@@ -89,14 +88,13 @@ class Lanes:
         state = self.network.initial_state(static, code)
         hidden, cell = state.hidden.transpose(0, 1), state.cell.transpose(0, 1)
         blank = torch.full((lanes, config.channels, self.columns), torch.nan)
-        blocks = blank if self.blocks else blank[..., :0]
+        blocks = 2 * config.channels if self.blocks else 0
         return Kept(
             filled=blank,
             observed=torch.zeros_like(blank, dtype=torch.bool),
             past=torch.full((lanes, config.past, self.columns), torch.nan),
             known=torch.full((lanes, config.known, self.columns), torch.nan),
-            means=blocks.clone(),
-            spreads=blocks.clone(),
+            blocks=torch.full((lanes, blocks, self.columns), torch.nan),
             head=torch.full((lanes,), self.needed),
             first=torch.full((lanes,), NOTHING),
             newest=torch.full((lanes,), NOTHING),
@@ -183,8 +181,7 @@ class Lanes:
         for name, part in new.items():
             _write_many(getattr(kept, name), lanes, columns, newest_columns(part, count))
         if self.blocks:
-            for buffer, part in zip((kept.means, kept.spreads), self.blocks.of(filled, observed, count), strict=True):
-                _write_many(buffer, lanes, columns, part)
+            _write_many(kept.blocks, lanes, columns, self.blocks.of(filled, observed, count).flatten(1, 2))
         kept.since[which] = since[..., -1]
         kept.units[which] = torch.stack([part[:, -1] for part in encoding.units], dim=-1).view(-1, config.channels, 3)
         self._put(which, (after.hidden, after.cell), encoding.contexts)
@@ -271,7 +268,7 @@ class Lanes:
         """What the newest step of lanes leaves to forecast from; known covariates of the steps ahead [b, H, K]."""
         kept, config = self.kept, self.config
         head, ordinals = self._head(which), kept.newest[which]
-        past = self._past(which, head, ordinals)
+        past = self._past(which, head, ordinals if config.window else None)
         shift, scale, level = kept.units[which].flatten(0, 1)[:, None].unbind(dim=-1)
         contexts = kept.contexts[which]
         if config.window:
@@ -298,15 +295,17 @@ class Lanes:
         if not self.config.window:
             self.kept.contexts[which] = newest(contexts, self.kept.contexts.shape[1])
 
-    def _past(self, which: Which, stop: int | Tensor, ordinals: Tensor) -> Past:
-        """What one step sees that is the last before column `stop`: positions M is that step."""
+    def _past(self, which: Which, stop: int | Tensor, ordinals: Tensor | None) -> Past:
+        """What one step sees that is the last before column `stop`: position M is that step. Without `ordinals`
+        covariates are left out."""
         kept, count = self.kept, self.network.memory + 1
         filled, observed = (self._back(part, which, stop, count).flatten(0, 1) for part in (kept.filled, kept.observed))
         if self.config.window:
             since = since_reading(observed, self.network.memory)
         else:  # nothing but the newest is looked at
             since = kept.since[which].flatten()[:, None].expand(-1, count)
-        return Past(filled, observed, since, self._seen(which, stop, ordinals, self.config.reach + 1))
+        seen = filled[:0] if ordinals is None else self._seen(which, stop, ordinals, self.config.reach + 1)
+        return Past(filled, observed, since, seen)
 
     def _seen(self, which: Which, stop: int | Tensor, ordinals: Tensor, count: int) -> Tensor:
         """Covariates [b, count, F] of the steps up to `ordinals` [b], which is the last before column `stop`."""
@@ -315,7 +314,10 @@ class Lanes:
             return self.kept.filled.new_zeros(len(ordinals), count, 0)
         past, known = (self._back(part, which, stop, count).mT for part in (self.kept.past, self.kept.known))
         steps = ordinals[:, None] + torch.arange(1 - count, 1)
-        seen = net._covariates(steps, past, standardised(known, net.known_stats))
+        if not config.past + config.known and bool((ordinals == ordinals[0]).all()):
+            seen = net._covariates(steps[:1], past[:1], known[:1]).expand(len(steps), -1, -1)
+        else:
+            seen = net._covariates(steps, past, standardised(known, net.known_stats))
         if count == 1:
             return seen
         # Before the first step a pass has seen nothing, not even a calendar.
@@ -326,12 +328,9 @@ class Lanes:
             return self.network.units(past.filled, past.observed, steps=1)
         kept, blocks = self.kept, self.blocks
         filled, observed = (part.unflatten(0, (-1, self.config.channels)) for part in past[:2])
-        mean, spread = blocks.newest(filled, observed)
-        for buffer, part in ((kept.means, mean), (kept.spreads, spread)):
-            _write(buffer, which, stop - 1, part)
-        width = blocks.length * (blocks.count - 1) + 1
-        means, spreads = (self._back(part, which, stop, width) for part in (kept.means, kept.spreads))
-        return blocks.units(means.flatten(0, 1), spreads.flatten(0, 1), past.filled[:, -1])
+        _write(kept.blocks, which, stop - 1, blocks.newest(filled, observed).flatten(1, 2))
+        found = self._back(kept.blocks, which, stop, blocks.length * (blocks.count - 1) + 1)
+        return blocks.units(found.unflatten(1, (-1, 2)).flatten(0, 1), past.filled[:, -1:])
 
     def _head(self, which: Which) -> int | Tensor:
         """The column after the newest step: one number where lanes agree (of a range), or one each."""

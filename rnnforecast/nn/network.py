@@ -48,6 +48,11 @@ class Encoding(NamedTuple):
     seen: Tensor | None  # [B, T, F] and
     before: Memory | None  # the state before the pass: for sample paths, which go on from inside of it
 
+    @property
+    def single(self) -> bool:
+        """Whether the pass was one step, so that there is nothing to pick."""
+        return self.units.shift.shape[1] == 1
+
 
 class Forecast(NamedTuple):
     """Raw outputs of the network at cutoffs, and the units they were thought in."""
@@ -209,7 +214,7 @@ class Network(nn.Module):
         return self._unscaled(scaled, forecast.shift, forecast.scale)
 
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return transform.inverse(self.config.parts.transform, shift + scale * scaled)
+        return transform.inverse(self.config.parts.transform, torch.addcmul(shift, scale, scaled))
 
     def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Remembered and new steps side by side: filled and observed, [R, M + T]."""
@@ -247,6 +252,9 @@ class Network(nn.Module):
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
         if self.config.window:
             return self._windows(encoding, at, units)
+        if encoding.single and not self.config.attended and at.shape[1] == 1:
+            nothing = encoding.contexts[:, :0]
+            return encoding.contexts, nothing, nothing[..., 0].bool()
         lane = torch.arange(len(at), device=at.device)[:, None]
         newest_at = at + self.config.attended
         context = encoding.contexts[lane, newest_at]
@@ -276,6 +284,18 @@ class Network(nn.Module):
         horizon, rows = self.config.learned_horizon, len(units.shift)
         if self.mix is None:
             return units.shift.new_zeros(rows, at.shape[1], horizon)
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
+        weights = mix.softmax(dim=-1)  # [R, K, S]
+        if encoding.single:
+            return base.newest_mix(
+                self.config.parts.base,
+                encoding.past.filled,
+                units=units,
+                weights=weights[:, 0],
+                seasons=self.config.seasons,
+                horizon=horizon,
+                memory=self.memory,
+            )[:, None]
         place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
         naive = base.bases(
             self.config.parts.base,
@@ -287,8 +307,7 @@ class Network(nn.Module):
             memory=self.memory,
         )
         scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        return (scaled * mix.softmax(dim=-1)[:, :, None]).sum(dim=-1)
+        return (scaled * weights[:, :, None]).sum(dim=-1)
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

@@ -120,15 +120,15 @@ class Blocks(NamedTuple):
     length: int
     count: int
 
-    def of(self, filled: Tensor, observed: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """Mean and spread of the blocks that end at each of the newest `steps`: [..., steps] each."""
+    def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
+        """Mean and spread of the blocks that end at each of the newest `steps`: [..., 2, steps]."""
         short = max(steps + self.length - 1 - filled.shape[-1], 0)
         first = steps + self.length - 1 - short
         filled, observed = (F.pad(part[..., part.shape[-1] - first :], (short, 0)) for part in (filled, observed))
-        return self.newest(filled.unfold(-1, self.length, 1), observed.unfold(-1, self.length, 1))
+        return self.newest(filled.unfold(-1, self.length, 1), observed.unfold(-1, self.length, 1)).mT
 
-    def newest(self, filled: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of the block that ends at the last step, [...] each; NaN where nothing was read."""
+    def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
+        """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
         start = filled.shape[-1] - self.length
         values, read = filled[..., start:].double(), observed[..., start:]
         readings = read.sum(dim=-1).double()
@@ -137,19 +137,22 @@ class Blocks(NamedTuple):
         centred = torch.where(read, values - centre, 0.0)
         mean = centred.sum(dim=-1) / readings
         spread = (centred.square().sum(dim=-1) / readings - mean * mean).clamp(min=0.0).sqrt()
-        return (mean + centre[..., 0]).to(filled.dtype), spread.to(filled.dtype)
+        return torch.stack([mean + centre[..., 0], spread], dim=-1).to(filled.dtype)
 
-    def units(self, means: Tensor, spreads: Tensor, last: Tensor) -> Units:
-        """The units [R, 1] of the newest step, from the blocks that ended at the last steps [R, X] and the last known
-        values [R]."""
-        places = slice(means.shape[-1] - 1 - self.length * (self.count - 1), None, self.length)
-        level = _or_known(middle(means[:, places])[:, None], last[:, None])
-        return Units(level, _at_least(middle(spreads[:, places])[:, None].nan_to_num(0.0), level), level)
+    def units(self, blocks: Tensor, last: Tensor) -> Units:
+        """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
+        known values [R, 1]."""
+        places = slice(blocks.shape[-1] - 1 - self.length * (self.count - 1), None, self.length)
+        level, spread = middle(blocks[..., places]).split(1, dim=1)
+        level = _or_known(level, last)
+        return Units(level, _at_least(spread.nan_to_num(0.0), level), level)
 
 
 def middle(values: Tensor) -> Tensor:
     """The median over the last dimension of what is not NaN (of an even number, the mean of the middle two)."""
     ordered = values.sort(dim=-1).values  # NaN goes last
+    if values.shape[-1] % 2 and not bool(ordered[..., -1].isnan().any()):
+        return ordered[..., values.shape[-1] // 2]
     count = (~values.isnan()).sum(dim=-1, keepdim=True)
     low = ordered.gather(-1, ((count - 1) // 2).clamp(min=0))
     return ((low + ordered.gather(-1, (count // 2).clamp(max=values.shape[-1] - 1))) / 2)[..., 0]
