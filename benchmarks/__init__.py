@@ -1,1 +1,3 @@
-"""What is fast, measured: `python -m benchmarks` lists the measurements, `python -m benchmarks NAME` makes one."""
+"""Measurements of rnnforecast, run by hand: see README.md in this folder."""
+
+import rnnforecast as rnnforecast  # before torch: it sets how long waiting threads spin

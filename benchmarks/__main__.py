@@ -7,6 +7,7 @@ from importlib import import_module
 NAMES = {
     "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
+    "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
 }
 

@@ -15,6 +15,7 @@ from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
 SETTINGS = "config.json"
+FORMAT = 2  # of stored models: what was stored in another one would be read, and be wrong
 
 
 class FittedError(ValueError):
@@ -39,13 +40,18 @@ class FittedModel(Protocol):
 def write_settings(folder: Path, task: Task, candidate: Candidate, **more: Any) -> None:
     """The part of a stored model that every kind has."""
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"task": task.to_dict(), "candidate": candidate.model_dump(), **more}
+    settings = {"format": FORMAT, "task": task.to_dict(), "candidate": candidate.model_dump(), **more}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def read_settings(folder: Path) -> tuple[Task, Candidate, dict[str, Any]]:
-    """Task, candidate and whatever else `write_settings` was given."""
+    """Task, candidate and whatever else `write_settings` was given. Raises FittedError on another format."""
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    if (found := settings.pop("format", 1)) != FORMAT:
+        raise FittedError(
+            f"{folder}: a model stored in format {found} by another version of rnnforecast; this one reads format "
+            f"{FORMAT}: retrain"
+        )
     task, candidate = Task.from_dict(settings.pop("task")), Candidate(**settings.pop("candidate"))
     return task, candidate, settings
 

@@ -8,8 +8,11 @@ from torch import Tensor
 
 from rnnforecast.batches import PROCESS_SEED, Segment
 from rnnforecast.config import Training
+from rnnforecast.config_parts import Transform
+from rnnforecast.nn import transform
 from rnnforecast.nn.memory import State
 from rnnforecast.nn.network import Encoding, Network
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.teaching import teacher_forcing_ratio
 
 CHEAP_DECODERS = ("direct", "autoregressive")  # all steps of a segment can be decoded in one product
@@ -61,13 +64,14 @@ class Learner(pl.LightningModule):
         self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.fresh), sync_dist=True)
         return loss
 
-    def _training_cutoffs(self, batch: Segment) -> Tensor:
+    def _training_cutoffs(self, batch: Segment) -> Tensor | None:
+        """The cutoffs [B, K] of a training step; None: every step."""
         lanes, steps = batch.first.shape
         device, wanted = batch.first.device, self.training_config.cutoffs_per_segment
         if wanted == "auto":
             wanted = steps if self.network.config.parts.decoder in CHEAP_DECODERS else CUTOFFS_OF_OTHERS
         if wanted >= steps:
-            return torch.arange(steps, device=device).expand(lanes, -1)
+            return None
         return torch.randint(steps, (lanes, wanted), device=device)
 
     def _teacher_forcing(self, number: int) -> float:
@@ -75,10 +79,11 @@ class Learner(pl.LightningModule):
         progress = number / self.training_config.max_steps
         return teacher_forcing_ratio(parts.teacher_forcing_schedule, parts.teacher_forcing_ratio, min(progress, 1.0))
 
-    def _loss(self, encoding: Encoding, batch: Segment, at: Tensor, *, teacher_forcing: float = 0.0) -> Tensor:
-        """Mean loss over the cutoffs `at` [B, K] and their steps that may be learned from."""
-        actual, weight = following(batch, at, self.network.config.learned_horizon)
-        told = actual.masked_fill(~weight, torch.nan) if teacher_forcing else None
+    def _loss(self, encoding: Encoding, batch: Segment, at: Tensor | None, *, teacher_forcing: float = 0.0) -> Tensor:
+        """Mean loss over the cutoffs `at` [B, K] (None: every step) and their steps that may be learned from."""
+        config = self.network.config
+        actual, weight = following(batch, at, config.learned_horizon, bent=config.parts.transform)
+        told = actual.where(weight, torch.nan) if teacher_forcing else None
         forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
         losses = self.network.loss(forecast, actual)
         return (losses * weight).sum() / weight.sum().clamp(min=1)
@@ -114,14 +119,14 @@ class Learner(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def following(batch: Segment, at: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """What came after the cutoffs `at` [B, K]: values and whether they may be learned from, [R, K, H] each."""
-    channels = len(batch.targets) // len(at)
-    ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
-    rows = ahead.repeat_interleave(channels, dim=0)
-    row = torch.arange(len(rows), device=at.device)[:, None, None]
-    may = batch.first.gather(1, at).repeat_interleave(channels, dim=0)
-    return batch.targets[row, rows], batch.target_mask[row, rows] & may[..., None]
+def following(batch: Segment, at: Tensor | None, horizon: int, *, bent: Transform) -> tuple[Tensor, Tensor]:
+    """What came after the cutoffs `at` [B, K] (None: every step): transformed values, and whether they may be learned
+    from, [R, K, H] each."""
+    places = Places(batch.first.shape[1], at)
+    channels = len(batch.targets) // len(batch.first)
+    may = places.of(batch.first).repeat_interleave(channels, dim=0)
+    values = places.windows(transform.forward(bent, batch.targets), 0, horizon)
+    return values, places.windows(batch.target_mask, 0, horizon) & may[..., None]
 
 
 def validation_cutoffs(batch: Segment) -> Tensor:

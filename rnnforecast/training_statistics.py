@@ -10,6 +10,7 @@ from rnnforecast.learner import following, validation_cutoffs
 from rnnforecast.nn import transform
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.network import Network
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.sampling import predict
 from rnnforecast.panel import Panel
 
@@ -47,10 +48,10 @@ def calibrate(network: Network, batches: Iterable[Segment]) -> None:
         for batch in batches:
             encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
             at = validation_cutoffs(batch)
-            actual, weight = following(batch, at, network.config.horizon)
+            actual, weight = following(batch, at, network.config.horizon, bent=bend)
             mean, _ = predict(network, encoding, at)
-            scale = encoding.units.at(at).scale
-            miss = (transform.forward(bend, actual) - transform.forward(bend, mean)) / scale[..., None]
+            scale = encoding.units.at(Places(batch.first.shape[1], at)).scale
+            miss = (actual - transform.forward(bend, mean)) / scale[..., None]
             errors.append(miss.flatten(0, 1))
             masks.append(weight.flatten(0, 1))
     network.head.set_residuals(torch.cat(errors), torch.cat(masks))

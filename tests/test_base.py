@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnforecast.nn import base
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
 
 
@@ -23,7 +24,7 @@ def series(length, *, rows=2, missing=0, seed=0):
 def test_the_profile_is_the_mean_of_the_same_place_in_the_last_seasons(season, cycles, horizon, missing):
     filled = series(50, missing=missing)
     at = torch.tensor([[35, 40, 49], [38, 36, 45]])
-    found = base.profile(filled, at, season, cycles, horizon)
+    found = base.profile(filled, Places(50, at), season, cycles, horizon)
     for row in range(2):
         for place in range(3):
             cutoff = int(at[row, place])
@@ -40,12 +41,12 @@ def test_the_profile_is_the_mean_of_the_same_place_in_the_last_seasons(season, c
 def test_the_profile_does_not_see_beyond_its_cutoff_nor_change_with_where_memory_began():
     filled = series(60)
     at = torch.tensor([[40, 45], [47, 41]])
-    found = base.profile(filled, at, 6, 6, 20)
+    found = base.profile(filled, Places(60, at), 6, 6, 20)
     later = filled.clone()
     later[0, 46:], later[1, 48:] = 1e9, torch.nan
-    assert torch.equal(base.profile(later, at, 6, 6, 20), found)
+    assert torch.equal(base.profile(later, Places(60, at), 6, 6, 20), found)
     # The cutoff at 40 needs 36 values: what came before them is forgotten.
-    assert torch.equal(base.profile(filled[:, 5:], at - 5, 6, 6, 20), found)
+    assert torch.equal(base.profile(filled[:, 5:], Places(55, at - 5), 6, 6, 20), found)
 
 
 def test_the_bases_of_each_word_are_as_many_as_counted():
@@ -62,26 +63,28 @@ def test_the_bases_of_each_word_are_as_many_as_counted():
         ("profile", (26,)): 3,  # 50 remembered steps hold only one cycle
     }
     for (kind, seasons), number in expected.items():
-        found = base.bases(kind, filled, level=level, at=at, seasons=seasons, horizon=4, memory=50)
-        assert found.shape == (2, 1, 4, number), (kind, seasons)
+        found = base.bases(kind, filled, level=level, places=Places(80, at), seasons=seasons, horizon=4, memory=50)
+        assert [each.expand(-1, -1, 4).shape for each in found] == [(2, 1, 4)] * number, (kind, seasons)
         assert base.count(kind, seasons, 50) == number, (kind, seasons)
 
 
 def test_the_profile_joins_the_naive_forecasts_and_falls_back_on_the_level():
     filled, at, level = series(80, missing=58), torch.tensor([[60], [79]]), torch.tensor([[7.0], [8.0]])
-    found = base.bases("profile", filled, level=level, at=at, seasons=(10, 20), horizon=12, memory=50)
-    naive = base.naive_forecasts(filled, level, at, (10, 20), 12)
-    assert torch.equal(found[..., :-1], naive)
+    places = Places(80, at)
+    found = base.bases("profile", filled, level=level, places=places, seasons=(10, 20), horizon=12, memory=50)
+    naive = base.naive_forecasts(filled, level, places, (10, 20), 12)
+    assert all(torch.equal(one, other) for one, other in zip(found, naive, strict=False))
     known = torch.tensor([k in (8, 9, 10) for k in range(1, 13)])  # places 58, 59 and 60 of the first row
-    mean = base.profile(filled, at, 10, 5, 12)
+    mean = base.profile(filled, places, 10, 5, 12)
     assert torch.equal(mean[0, 0].isnan(), ~known)
-    assert found[0, 0, :, -1].tolist() == pytest.approx(torch.where(known, mean[0, 0], 7.0).tolist())
-    assert torch.equal(found[1, 0, :, -1], mean[1, 0])
+    assert found[-1][0, 0].tolist() == pytest.approx(torch.where(known, mean[0, 0], 7.0).tolist())
+    assert torch.equal(found[-1][1, 0], mean[1, 0])
 
 
 def test_the_naive_forecasts_repeat_the_last_value_the_seasons_and_the_level():
     filled, at, level = series(60, missing=33), torch.tensor([[40, 59], [35, 50]]), torch.tensor([[1.0, 2], [3, 4]])
-    found = base.naive_forecasts(filled, level, at, (1, 4, 7), 9)
+    last, flat_, *seasons = base.naive_forecasts(filled, level, Places(60, at), (1, 4, 7), 9)
+    found = torch.stack([each.expand(-1, -1, 9) for each in (last, *seasons, flat_)], dim=-1)
     for row in range(2):
         for place in range(2):
             cutoff, flat = int(at[row, place]), float(level[row, place])
@@ -117,3 +120,30 @@ def test_a_huge_value_that_left_the_window_leaves_nothing_behind():
     values = torch.ones(1, 40)
     values[0, 5] = 1e30
     assert torch.equal(running_sum(values, 8)[0, 13:], torch.full((27,), 8.0))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 2), steps=st.integers(1, 9), before=st.integers(0, 5), first=st.integers(0, 4), data=st.data()
+)
+def test_every_step_and_all_steps_named_are_the_same_places(rows, steps, before, first, data):
+    """A view of the pass, a gather, and a loop give the same."""
+    length = data.draw(st.integers(1, 5))
+    values = torch.randn(3 * rows, first + steps + length, 2)
+    every, named = Places(steps), Places(steps, torch.arange(steps).expand(3, -1))
+    found = every.windows(values, first, length)
+    assert torch.equal(found, named.windows(values, first, length))
+    for step in range(steps):
+        assert torch.equal(found[:, step], values[:, first + step : first + step + length])
+    past = torch.randn(3 * rows, before + steps)
+    assert torch.equal(every.of(past), named.of(past))
+    assert torch.equal(every.of(past), past[:, before:])
+
+
+def test_a_mix_is_the_weighted_mean_of_the_forecasts_in_scaled_units():
+    last, season = torch.randn(2, 3, 1), torch.randn(2, 3, 4)
+    weights = torch.rand(2, 3, 2).softmax(dim=-1)
+    shift, scale = torch.randn(2, 3, 1), torch.rand(2, 3, 1) + 0.5
+    found = base.mixed([season, last], weights, shift=shift, scale=scale)
+    expected = (weights[..., :1] * season + weights[..., 1:] * last - shift) / scale
+    torch.testing.assert_close(found, expected)

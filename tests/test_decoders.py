@@ -150,13 +150,11 @@ def test_the_direct_decoder_of_two_channels_is_two_of_one(known):
     for channel in range(2):
         one = build("direct", known=known).double()
         weights = both.state_dict()
-        for name, shape in [("outer", (H, 2, O)), ("local_outer", (2, O))]:
+        for name, shape in [("outer", (O, H, 2)), ("local_outer", (2, O))]:
             for part in ("weight", "bias"):
                 if f"{name}.{part}" in weights:
                     split = weights[f"{name}.{part}"].unflatten(0, shape)
-                    weights[f"{name}.{part}"] = split.select(-2 if part == "bias" else -3, channel).flatten(
-                        0, len(shape) - 2
-                    )
+                    weights[f"{name}.{part}"] = split.select(shape.index(2), channel).flatten(0, len(shape) - 2)
         one.load_state_dict(weights)
         torch.testing.assert_close(both(context, ahead).raw[:, :, channel], one(context, ahead).raw[:, :, 0])
 

@@ -1,5 +1,6 @@
 """Recurrent forecasters from Python, as a user of the library meets them."""
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -153,3 +154,13 @@ def test_cutoffs_that_stand_nowhere_are_refused(fitted):
         fitted.backtest(waves((240, 200)), cutoffs=[START - timedelta(days=3)])
     with pytest.raises(FrameError, match=r"series \['nobody'\] are not in the frame"):
         fitted.backtest(waves(), cutoffs=pl.DataFrame({"series_id": ["nobody"], "cutoff": [START]}))
+
+
+def test_a_model_stored_in_another_format_is_refused(fitted, tmp_path):
+    """Its weights could have the same shapes and mean something else."""
+    fitted.save(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    del settings["format"]  # as the first format had none
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(FittedError, match=r"stored in format 1 .* reads format 2: retrain"):
+        Forecaster.load(tmp_path)

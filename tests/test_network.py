@@ -11,6 +11,7 @@ from rnnforecast.batches import Spans, gather
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import steps_seen
 from rnnforecast.nn.memory import State, extend, since_reading
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.sampling import _uniform, paths
 from rnnforecast.panel import Cutoffs, Panel
 
@@ -117,8 +118,8 @@ def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidir
     panel, net = Panel.from_frame(waves((60,)), "1h"), model.network
     encoding = whole_pass(model, panel, 60)
     at = torch.tensor([[30]])
-    units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
-    context, _, _ = net._contexts(encoding, at, units)
+    units = encoding.units.at(Places(60, at))
+    context, _, _ = net._contexts(encoding, Places(60, at), units)
     segments = []
     for step in (21, 24, 27, 30):
         segments.append(

@@ -31,12 +31,11 @@ class Decoded(NamedTuple):
 
 class DirectDecoder(nn.Module):
     """All steps at once from the state, with a local part that reads the known covariates of each step
-    (MQ-RNN: Wen et al. 2017)."""
+    (MQ-RNN: Wen et al. 2017). Each of the O raw outputs lies in one piece, as heads read them one by one."""
 
     def __init__(self, hidden_size: int, horizon: int, *, channels: int, outputs: int, known: int) -> None:
         super().__init__()
-        self.shape = (channels, outputs)
-        self.horizon = horizon
+        self.horizon, self.outputs = horizon, outputs
         self.inner = nn.Linear(hidden_size, hidden_size)
         self.outer = nn.Linear(hidden_size, horizon * channels * outputs)
         self.local = nn.Sequential(nn.Linear(known, hidden_size), nn.GELU()) if known else None
@@ -46,7 +45,8 @@ class DirectDecoder(nn.Module):
 
     def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
         """context [N, D]; of `ahead` only `known` is read."""
-        raw = self.outer(F.gelu(self.inner(context))).unflatten(-1, (self.horizon, -1))
+        raw = self.outer(F.gelu(self.inner(context))).unflatten(-1, (self.outputs, self.horizon, -1)).movedim(1, -1)
         if self.local is not None and self.local_outer is not None:
-            raw = raw + self.local_outer(self.local(ahead.known) * context[:, None])
-        return Decoded(raw.unflatten(-1, self.shape).to(ahead.base.dtype))
+            local = self.local_outer(self.local(ahead.known) * context[:, None])
+            raw = raw + local.unflatten(-1, (-1, self.outputs))
+        return Decoded(raw.to(ahead.base.dtype))

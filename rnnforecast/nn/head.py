@@ -4,12 +4,12 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rnnforecast.config_parts import Parts
 from rnnforecast.nn.head_base import Head as Head
 from rnnforecast.nn.head_distribution import GaussianHead, NegativeBinomialHead, StudentTHead
 from rnnforecast.nn.head_point import PointHead
+from rnnforecast.nn.quantile_loss import quantile_loss, softplus
 
 
 def build(parts: Parts, horizon: int, levels: tuple[float, ...]) -> Head:
@@ -31,22 +31,27 @@ class QuantileHead(Head):
     def __init__(self, levels: tuple[float, ...]) -> None:
         super().__init__()
         self.outputs, self.levels, self.median = len(levels), levels, levels.index(0.5)
-        self.level_values: Tensor
         self.weights: Tensor
-        self.register_buffer("level_values", torch.tensor(levels), persistent=False)
         self.register_buffer("weights", torch.tensor(mean_weights(levels)), persistent=False)
 
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
         return base + raw[..., self.median]
 
     def loss(self, raw: Tensor, base: Tensor, actual: Tensor, *, scale: Tensor) -> Tensor:
-        return pinball(self.quantiles(raw, base, scale=scale), actual, self.level_values).mean(dim=-1)
+        return quantile_loss(raw.to(base), base, actual, levels=self.levels)
 
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return base[..., None] + quantiles(raw.to(base), self.median)
+        return quantiles(raw.to(base), self.median, base)
 
     def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         return self.quantiles(raw, base, scale=scale) @ self.weights
+
+    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.quantiles(raw, base, scale=scale)
+        mean = torch.zeros_like(base)
+        for index, weight in enumerate(mean_weights(self.levels)):
+            mean = mean.add_(found[..., index], alpha=weight)
+        return mean, found
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         raise ValueError(
@@ -55,23 +60,15 @@ class QuantileHead(Head):
         )
 
 
-def quantiles(raw: Tensor, median: int) -> Tensor:
-    """Raw outputs [..., Q] to ascending quantiles [..., Q]: the median is free, the others lie positive steps away."""
-    quantile = [raw[..., median]]
+def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
+    """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
+    steps away."""
+    quantile = [base + raw[..., median]]
     for index in range(median + 1, raw.shape[-1]):
-        quantile.append(quantile[-1] + F.softplus(raw[..., index]))
+        quantile.append(quantile[-1] + softplus(raw[..., index]))
     for index in reversed(range(median)):
-        quantile.insert(0, quantile[0] - F.softplus(raw[..., index]))
-    return torch.stack(quantile, dim=-1)
-
-
-def pinball(forecast: Tensor, actual: Tensor, levels: Tensor) -> Tensor:
-    """Quantile loss (Koenker and Bassett 1978), twice, so that the median's is the absolute error.
-
-    forecast [..., Q], actual [...], levels [Q]; returns [..., Q].
-    """
-    miss = actual[..., None] - forecast
-    return miss.abs() + (2 * levels - 1) * miss
+        quantile.insert(0, quantile[0] - softplus(raw[..., index]))
+    return torch.stack(quantile).movedim(0, -1)  # quantile by quantile in memory: whole steps in a row
 
 
 def mean_weights(levels: tuple[float, ...]) -> list[float]:

@@ -74,10 +74,11 @@ class Lanes:
         if self.count > len(self.kept.code):
             # Room for a few more, so that series that begin one by one are not copied each time with all others.
             spare = (self.count // 8) if first else 0
-            blank = self._fresh(static.new_zeros(more + spare, static.shape[1]), code.new_zeros(more + spare))
-            self.kept = Kept(
-                *(torch.cat([getattr(self.kept, f.name)[:first], getattr(blank, f.name)]) for f in fields(Kept))
-            )
+            lanes = self.count + spare
+            grown = self._fresh(static.new_zeros(lanes, static.shape[1]), code.new_zeros(lanes))
+            for field in fields(Kept):
+                getattr(grown, field.name)[:first] = getattr(self.kept, field.name)[:first]
+            self.kept = grown
         fresh = self._fresh(static, code)
         for field in fields(Kept):
             getattr(self.kept, field.name)[first : self.count] = getattr(fresh, field.name)
@@ -87,14 +88,17 @@ class Lanes:
         config, lanes = self.config, len(code)
         state = self.network.initial_state(static, code)
         hidden, cell = state.hidden.transpose(0, 1), state.cell.transpose(0, 1)
-        blank = torch.full((lanes, config.channels, self.columns), torch.nan)
-        blocks = 2 * config.channels if self.blocks else 0
+
+        def buffer(rows: int) -> Tensor:
+            # A column of all lanes lies together in memory: a step writes and reads columns.
+            return torch.full((self.columns, lanes, rows), torch.nan).permute(1, 2, 0)
+
         return Kept(
-            filled=blank,
-            observed=torch.zeros_like(blank, dtype=torch.bool),
-            past=torch.full((lanes, config.past, self.columns), torch.nan),
-            known=torch.full((lanes, config.known, self.columns), torch.nan),
-            blocks=torch.full((lanes, blocks, self.columns), torch.nan),
+            filled=buffer(config.channels),
+            observed=buffer(config.channels).isnan().logical_not_(),
+            past=buffer(config.past),
+            known=buffer(config.known),
+            blocks=buffer(2 * config.channels if self.blocks else 0),
             head=torch.full((lanes,), self.needed),
             first=torch.full((lanes,), NOTHING),
             newest=torch.full((lanes,), NOTHING),
@@ -116,8 +120,9 @@ class Lanes:
         `mark`: count the steps, and set a mark where one is due; a caller that says no sets marks itself.
         """
         kept, steps = self.kept, inputs.values.shape[1]
-        first = kept.first[which]
-        kept.first[which] = torch.where(first == NOTHING, inputs.ordinals[:, 0], first)
+        fresh = kept.newest[which] == NOTHING
+        if fresh.any():
+            kept.first[which] = torch.where(fresh, inputs.ordinals[:, 0], kept.first[which])
         (self._step if steps == 1 else self._pass)(which, inputs)
         kept.newest[which] = inputs.ordinals[:, -1]
         if mark:
@@ -134,10 +139,10 @@ class Lanes:
         kept = self.kept
         age = kept.mark_age[which] + steps
         kept.mark_age[which] = age
-        due = age[:, 1] >= self.apart
-        if not due.any():
+        newer = age[:, 1]
+        if int(newer.max()) < self.apart:
             return
-        lanes = torch.arange(self.count)[which][due]
+        lanes = torch.arange(self.count)[which][newer >= self.apart]
         for marks, now in ((kept.mark_hidden, kept.hidden), (kept.mark_cell, kept.cell)):
             marks[lanes] = torch.stack([marks[lanes, 1], now[lanes]], dim=1)
         kept.mark_age[lanes] = torch.stack([kept.mark_age[lanes, 1], torch.zeros_like(lanes)], dim=1)

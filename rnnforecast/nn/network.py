@@ -15,6 +15,7 @@ from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
 from rnnforecast.nn.memory import State, extend, newest, since_reading
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
@@ -47,11 +48,6 @@ class Encoding(NamedTuple):
     contexts: Tensor  # [B, A + T, D]; of a window model [B, 0, D], which makes them when it decodes
     seen: Tensor | None  # [B, T, F] and
     before: Memory | None  # the state before the pass: for sample paths, which go on from inside of it
-
-    @property
-    def single(self) -> bool:
-        """Whether the pass was one step, so that there is nothing to pick."""
-        return self.units.shift.shape[1] == 1
 
 
 class Forecast(NamedTuple):
@@ -166,44 +162,48 @@ class Network(nn.Module):
         return Encoding(inputs, past, units, inputs.known, static, contexts, *kept), after
 
     def decode(
-        self, encoding: Encoding, at: Tensor, *, actual: Tensor | None = None, teacher_forcing: float = 0.0
+        self,
+        encoding: Encoding,
+        at: Tensor | None = None,
+        *,
+        actual: Tensor | None = None,
+        teacher_forcing: float = 0.0,
     ) -> Forecast:
-        """Forecast from the steps `at` [B, K] (0..T-1) of a pass; of sample paths, their first step.
+        """Forecast from the steps `at` [B, K] (0..T-1) of a pass, by default from every one (K = T); of sample paths,
+        their first step.
 
-        In training, `actual` [R, K, H] (NaN where missing) is what a decoder may be told of, with probability
-        `teacher_forcing`.
+        In training, `actual` [R, K, H] (transformed, NaN where missing) is what a decoder may be told of, with
+        probability `teacher_forcing`.
         """
-        units = encoding.units.at(at)
+        steps = encoding.units.shift.shape[1]
+        places = Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
+        units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
-        context, states, valid = self._contexts(encoding, at, units)
-        centre = self._base(encoding, at, units, context)
-        horizon = self.config.learned_horizon
-        ahead = at[:, :, None] + torch.arange(horizon, device=at.device)
-        known = encoding.known[torch.arange(len(at), device=at.device)[:, None, None], ahead]
-        told = None
-        if actual is not None:
-            told = self._flat((transform.forward(self.config.parts.transform, actual) - shift) / scale)
+        context, states, valid = self._contexts(encoding, places, units)
+        centre = self._base(encoding, places, units, context)
+        known = places.windows(encoding.known, 0, self.config.learned_horizon)
+        told = None if actual is None else self._flat((actual - shift) / scale)
         decoded: Decoded = self.decoder(
             context.flatten(0, 1),
             Ahead(self._flat(centre), known.flatten(0, 1), states, valid, told, teacher_forcing),
         )
-        raw = decoded.raw.float().unflatten(0, at.shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
-        weights = None if decoded.weights is None else decoded.weights.unflatten(0, at.shape)
+        shape = context.shape[:2]
+        raw = decoded.raw.float().unflatten(0, shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        weights = None if decoded.weights is None else decoded.weights.unflatten(0, shape)
         return Forecast(raw, centre, shift, scale, weights)
 
     def loss(self, forecast: Forecast, actual: Tensor) -> Tensor:
-        """The head's loss of each step, [R, K, H]; actual values [R, K, H] in the units of the data."""
-        values = transform.forward(self.config.parts.transform, actual)
-        scaled = (values - forecast.shift) / forecast.scale
+        """The head's loss of each step, [R, K, H]; actual values [R, K, H], transformed."""
+        scaled = (actual - forecast.shift) / forecast.scale
         return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
 
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
         raw, base, shift, scale, _ = forecast
-        scaled = self.head.quantiles(raw, base, scale=scale)
+        mean, scaled = self.head.summary(raw, base, scale=scale)
         quantiles = self._unscaled(scaled, shift[..., None], scale[..., None])
         if self.config.parts.transform == "none":
-            return self._unscaled(self.head.mean(raw, base, scale=scale), shift, scale), quantiles
+            return self._unscaled(mean, shift, scale), quantiles
         # The mean of a bent scale is not the bent mean: by the quantiles.
         weights = head.mean_weights(self.config.quantile_levels)
         return quantiles @ torch.tensor(weights, device=raw.device), quantiles
@@ -214,7 +214,7 @@ class Network(nn.Module):
         return self._unscaled(scaled, forecast.shift, forecast.scale)
 
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return transform.inverse(self.config.parts.transform, torch.addcmul(shift, scale, scaled))
+        return transform.inverse(self.config.parts.transform, (scaled * scale).add_(shift))
 
     def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Remembered and new steps side by side: filled and observed, [R, M + T]."""
@@ -248,66 +248,52 @@ class Network(nn.Module):
         )
         return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
-    def _contexts(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+    def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
         if self.config.window:
-            return self._windows(encoding, at, units)
-        if encoding.single and not self.config.attended and at.shape[1] == 1:
-            nothing = encoding.contexts[:, :0]
-            return encoding.contexts, nothing, nothing[..., 0].bool()
-        lane = torch.arange(len(at), device=at.device)[:, None]
-        newest_at = at + self.config.attended
-        context = encoding.contexts[lane, newest_at]
+            return self._windows(encoding, places, units)
+        context = places.of(encoding.contexts)
         patch = self.config.parts.patch_length
-        back = torch.arange(self.config.attended // patch, device=at.device).flip(0) * patch  # oldest first
-        states = encoding.contexts[lane[..., None], newest_at[..., None] - back].flatten(0, 1)
+        count = self.config.attended // patch
+        if not count:
+            return context, context.new_zeros(context[..., 0].numel(), 0, context.shape[-1]), context.new_zeros(0)
+        newest = places.windows(encoding.contexts, self.config.attended - (count - 1) * patch, (count - 1) * patch + 1)
+        states = newest[:, :, ::patch].flatten(0, 1)  # oldest first
         return context, states.nan_to_num(0.0), ~states[..., 0].isnan()
 
-    def _windows(self, encoding: Encoding, at: Tensor, units: Units) -> tuple[Tensor, Tensor, Tensor]:
+    def _windows(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Read the window before each cutoff, in the cutoff's units."""
-        parts, (lanes, cutoffs) = self.config.parts, at.shape
-        count = self.config.window // parts.patch_length
-        back = torch.arange(count, device=at.device).flip(0) * parts.patch_length
-        places = (at[..., None] - back).flatten(1)  # [B, K * J]
+        parts, (lanes, cutoffs) = self.config.parts, (len(encoding.static), units.shift.shape[1])
+        count, steps, device = self.config.window // parts.patch_length, places.steps, units.shift.device
+        back = torch.arange(count, device=device).flip(0) * parts.patch_length
+        at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
         spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        steps = encoding.units.shift.shape[1]
-        looked = self._look(encoding.past, places, spread, static=encoding.static, steps=steps)
+        ends = (at[..., None] - back).flatten(1)  # [B, K * J]
+        looked = self._look(encoding.past, ends, spread, static=encoding.static, steps=steps)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
         wanted = outputs.float() if parts.decoder == "attention" else outputs[:, :0].float()
-        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=at.device)
+        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=device)
         return context.float().unflatten(0, (lanes, cutoffs)), wanted, valid
 
-    def _base(self, encoding: Encoding, at: Tensor, units: Units, context: Tensor) -> Tensor:
+    def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
-        horizon, rows = self.config.learned_horizon, len(units.shift)
+        horizon = self.config.learned_horizon
         if self.mix is None:
-            return units.shift.new_zeros(rows, at.shape[1], horizon)
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
-        weights = mix.softmax(dim=-1)  # [R, K, S]
-        if encoding.single:
-            return base.newest_mix(
-                self.config.parts.base,
-                encoding.past.filled,
-                units=units,
-                weights=weights[:, 0],
-                seasons=self.config.seasons,
-                horizon=horizon,
-                memory=self.memory,
-            )[:, None]
-        place = at.repeat_interleave(self.config.channels, dim=0) + self.memory
+            return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
         naive = base.bases(
             self.config.parts.base,
             encoding.past.filled,
             level=units.level,
-            at=place,
+            places=places,
             seasons=self.config.seasons,
             horizon=horizon,
             memory=self.memory,
         )
-        scaled = (naive - units.shift[..., None, None]) / units.scale[..., None, None]
-        return (scaled * weights[:, :, None]).sum(dim=-1)
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1)).transpose(1, 2).flatten(0, 1)
+        found = base.mixed(naive, mix.softmax(dim=-1), shift=units.shift[..., None], scale=units.scale[..., None])
+        return found.expand(-1, -1, horizon)
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rnnforecast.config_parts import Scaling
-from rnnforecast.nn.memory import pick
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -26,10 +26,9 @@ class Units(NamedTuple):
     scale: Tensor  # [R, T] positive
     level: Tensor  # [R, T] the flat naive forecast
 
-    def at(self, places: Tensor) -> "Units":
-        """The units at steps [B, K] of each lane: [R, K]."""
-        rows = places.repeat_interleave(len(self.shift) // len(places), dim=0)
-        return Units(*(pick(part, rows) for part in self))
+    def at(self, places: Places) -> "Units":
+        """The units at some steps of each lane: [R, K]."""
+        return Units(*(places.of(part) for part in self))
 
 
 def units(
@@ -130,13 +129,13 @@ class Blocks(NamedTuple):
     def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
         """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
         start = filled.shape[-1] - self.length
-        values, read = filled[..., start:].double(), observed[..., start:]
-        readings = read.sum(dim=-1).double()
-        readings = readings.where(readings > 0, torch.nan)
+        values, read = filled[..., start:], observed[..., start:]
         centre = values[..., -1:]
         centred = torch.where(read, values - centre, 0.0)
-        mean = centred.sum(dim=-1) / readings
-        spread = (centred.square().sum(dim=-1) / readings - mean * mean).clamp(min=0.0).sqrt()
+        readings = read.sum(dim=-1)  # nothing over none is NaN
+        mean = centred.sum(dim=-1, dtype=torch.float64) / readings
+        squares = centred.square().sum(dim=-1, dtype=torch.float64) / readings
+        spread = torch.addcmul(squares, mean, mean, value=-1).clamp_(min=0.0).sqrt_()
         return torch.stack([mean + centre[..., 0], spread], dim=-1).to(filled.dtype)
 
     def units(self, blocks: Tensor, last: Tensor) -> Units:

@@ -1,0 +1,38 @@
+"""The steps of a pass that forecasts are made from: every one of them, as training does, or some."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Places(NamedTuple):
+    """Every step of a pass, or the steps `at`. What lies at every step, or in a window around it, is a view of the
+    pass: nothing is copied.
+
+    Shapes: X rows or lanes (X = B, or B * C), T steps of the pass, K places of each lane.
+    """
+
+    steps: int  # T
+    at: Tensor | None = None  # [B, K] steps 0..T-1; None: all of them, K = T
+
+    def of(self, values: Tensor) -> Tensor:
+        """What values [X, .. + T, ...], which end with the pass, hold at the places: [X, K, ...]."""
+        before = values.shape[1] - self.steps
+        if self.at is None:
+            return values[:, before:]
+        at = self._of_rows(len(values)) + before
+        return values[torch.arange(len(values), device=at.device)[:, None], at]
+
+    def windows(self, values: Tensor, first: int, length: int) -> Tensor:
+        """From values [X, Y, ...] so many steps after each place, at which values[:, first] lies for step 0:
+        [X, K, length, ...]."""
+        if self.at is None:
+            some = values[:, first : first + self.steps + length - 1]
+            return some.unfold(1, length, 1).movedim(-1, 2)
+        at = self._of_rows(len(values))[..., None] + torch.arange(first, first + length, device=values.device)
+        return values[torch.arange(len(values), device=at.device)[:, None, None], at]
+
+    def _of_rows(self, rows: int) -> Tensor:
+        assert self.at is not None
+        return self.at.repeat_interleave(rows // len(self.at), dim=0)

@@ -1,0 +1,62 @@
+"""The loss of quantiles that cannot cross, with its gradient in the same pass: it is what training spends most on."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def softplus(values: Tensor) -> Tensor:
+    """log(1 + e^x): torch's own is five times slower on values that do not lie side by side."""
+    return values.abs().neg().exp().log1p() + values.clamp(min=0)
+
+
+def quantile_loss(raw: Tensor, centre: Tensor, actual: Tensor, *, levels: tuple[float, ...]) -> Tensor:
+    """Mean over the levels of the pinball loss (Koenker and Bassett 1978), twice, so that the median's is the absolute
+    error.
+
+    raw [..., Q], centre and actual [...]; returns [...]. The median is centre + raw of its level; each other quantile
+    lies softplus(raw) beyond its neighbour towards the median.
+    """
+    loss: Tensor = _QuantileLoss.apply(raw, centre, actual, levels)
+    return loss
+
+
+class _QuantileLoss(Function):
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, centre: Tensor, actual: Tensor, levels: tuple[float, ...]) -> Tensor:
+        median, count = levels.index(0.5), len(levels)
+        slopes = torch.empty_like(raw)  # of the loss against raw
+        miss = actual - centre - raw[..., median]
+        middle = miss.sign()  # the slope of the loss against a shift of all quantiles, downwards
+        losses = miss * middle
+        sides: tuple[tuple[int, Iterable[int]], ...] = ((1, range(median + 1, count)), (-1, range(median - 1, -1, -1)))
+        for side, places in sides:
+            beyond, passed = miss, []  # actual minus a quantile; what each quantile of this side adds
+            for place in places:
+                step = softplus(raw[..., place])
+                beyond = torch.sub(beyond, step, alpha=side)
+                slope = beyond.sign().add_(2 * levels[place] - 1)
+                losses.addcmul_(beyond, slope)
+                passed.append((place, slope, torch.sub(raw[..., place], step, out=step).exp_()))  # sigmoid(raw)
+            further: Tensor | None = None  # a step moves all quantiles that lie further out
+            for place, slope, growth in reversed(passed):
+                further = slope if further is None else slope.add_(further)
+                torch.mul(growth, further, out=slopes[..., place]).mul_(-side / count)
+            if further is not None:
+                middle.add_(further)
+        torch.mul(middle, -1 / count, out=slopes[..., median])
+        ctx.save_for_backward(slopes)
+        ctx.median = median
+        return losses.div_(count)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        (slopes,) = ctx.saved_tensors
+        found = slopes * gradients[0][..., None]
+        middle = found[..., ctx.median]
+        return found, middle, -middle, None
