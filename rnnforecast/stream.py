@@ -6,6 +6,7 @@ C channels, n rows, T steps, H horizon, Q quantile levels, P past, K known, Z st
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -33,8 +34,9 @@ from rnnforecast.stream_rows import (
     require_type,
     together,
 )
+from rnnforecast.stream_store import read, text_to_type, type_to_text, write
 
-LANES_AT_ONCE = 1_024  # small enough for the processor's caches
+LANES_AT_ONCE = 2_048  # small enough for the processor's caches
 LONGEST_PIECE = 512  # steps of a pass over history
 
 
@@ -119,8 +121,8 @@ class Stream:
             bad = frame.filter(pl.col(TARGET) <= 0).head(1)
             if len(bad):
                 raise StreamError(
-                    f"series of {bad[ENTITY][0]!r}, {bad[TIMESTAMP][0]}: {bad[TARGET][0]:g} has no logarithm; leave the "
-                    "row out, or retrain with transform: asinh"
+                    f"series of {bad[ENTITY][0]!r}, {bad[TIMESTAMP][0]}: {bad[TARGET][0]:g} has no logarithm; leave "
+                    "the row out, or retrain with transform: asinh"
                 )
 
     def _with_known_ahead(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
@@ -295,6 +297,33 @@ class Stream:
             rows = slice(which.start * channels, which.stop * channels)
             means[rows], quantiles[rows] = mean[:, 0], quantile_values[:, 0]
         return self._frame(means, quantiles)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the states of all series into a folder: safetensors and JSON, no pickle."""
+        settings = {
+            "lateness": self.lateness,
+            "timestamps": type_to_text(self.dtype),
+            "entities": self.names.entities.to_list(),
+            "ahead": None if self.ahead is None else self.ahead.drop(TIMESTAMP).to_dict(as_series=False),
+        }
+        write(Path(folder), self.model, {**self.lanes.tensors(), "reach": self.reach}, settings)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: RecurrentModel) -> "Stream":
+        """The stream that `save` wrote, of the same model. Raises StreamError where it is another model version."""
+        states, settings = read(Path(folder), model)
+        stream = cls(model, lateness=settings["lateness"])
+        stream.dtype = text_to_type(settings["timestamps"])
+        stream.names.add(pl.Series(ENTITY, settings["entities"], dtype=pl.String))
+        stream.reach = states.pop("reach")
+        stream.lanes.restore(states)
+        if settings["ahead"] is not None:
+            numbers = dict.fromkeys((TARGET, *stream.covariates), pl.Float64)
+            schema = {**numbers, ENTITY: pl.String, CHANNEL: pl.Int64, ORDINAL: pl.Int64}
+            ahead = pl.DataFrame(settings["ahead"], schema_overrides=schema)
+            stamps = stream._stamps(ahead[ORDINAL].to_torch()).rename(TIMESTAMP)
+            stream.ahead = ahead.select(stamps, pl.all())
+        return stream
 
     def _known_ahead(self) -> Tensor:
         """Known covariates of the steps ahead, [B, H, K]."""

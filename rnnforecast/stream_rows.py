@@ -43,7 +43,7 @@ class Names:
         return [self.series(lane, channel) for lane in range(len(self)) for channel in range(len(self.channels) or 1)]
 
     def split(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """A frame with the entity and the channel (a number) of its series. Raises StreamError on an unknown channel."""
+        """A frame with the entity and the number of the channel of its series. Raises StreamError on an unknown one."""
         name = pl.col(SERIES_ID)
         if not self.channels:
             return frame.with_columns(name.alias(ENTITY), pl.lit(0, dtype=pl.Int64).alias(CHANNEL))
@@ -76,9 +76,9 @@ def read_rows(rows: pl.DataFrame, task: Task, names: Names) -> pl.DataFrame:
     A row that stands twice is one row, made of the later of what they fill in. Raises FrameError, StreamError.
     """
     covariates = (*task.past, *task.known, *task.static)
-    if len(rows) and {*KEY, TARGET, *covariates} <= set(rows.columns):
-        if rows.select(pl.struct(KEY).is_duplicated().any()).item():
-            rows = together(rows, KEY, (TARGET, *covariates))
+    complete = len(rows) and {*KEY, TARGET, *covariates} <= set(rows.columns)
+    if complete and rows.select(pl.struct(KEY).is_duplicated().any()).item():
+        rows = together(rows, KEY, (TARGET, *covariates))
     validate(rows, covariates=covariates)
     frame, _ = normalise(rows, task.frequency, covariates=covariates, resample=task.resample)
     return names.split(frame).drop(SERIES_ID)

@@ -35,7 +35,9 @@ class PointHead(Head):
 
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         around = self.residuals[: base.shape[-1]].T.reshape(-1, *[1] * (base.ndim - 1), base.shape[-1])
-        return (self.location(raw, base) + around).movedim(0, -1)  # quantile by quantile in memory: whole steps in a row
+        return (self.location(raw, base) + around).movedim(
+            0, -1
+        )  # quantile by quantile in memory: whole steps in a row
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)

@@ -193,7 +193,7 @@ class Lanes:
         kept.head[which] = last
 
     def correct(self, name: str, lane: Tensor, channel: Tensor, *, back: Tensor, values: Tensor) -> None:
-        """Put values [n] in place of what stands `back` [n] steps before the newest (0: the newest itself) of lanes [n].
+        """Put values [n] in place of what stands `back` [n] steps before the newest (0: the newest itself) of lanes.
 
         `name`: filled (readings, in the units of the data), past or known. `again` makes it count.
         """
@@ -208,6 +208,25 @@ class Lanes:
         at = (self.kept.head[lane] - 1 - back).clamp(min=0)
         found = getattr(self.kept, name)[lane, channel, at]
         return found if name != "filled" else found.where(self.kept.observed[lane, channel, at], torch.nan)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is kept, by name, without the room: [B, ...] each, with the newest step in the last column."""
+        which = slice(0, self.count)
+        found = {field.name: getattr(self.kept, field.name)[which] for field in fields(Kept)}
+        head = self.kept.head[which]
+        return {
+            name: self._back(part, which, head, self.needed) if name in BUFFERS else part
+            for name, part in found.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Take what `tensors` gave, of a network and a lateness that are the same."""
+        self.count = len(tensors["code"])
+        self.kept = self._fresh(tensors["static"], tensors["code"])
+        for name, part in tensors.items():
+            mine = getattr(self.kept, name)
+            (mine[..., : self.needed] if name in BUFFERS else mine).copy_(part)
+        self.kept.head.fill_(self.needed)
 
     def last_values(self, count: int) -> Tensor:
         """The last known value of the first `count` lanes, transformed, [count, C]; NaN before the first reading."""
@@ -283,6 +302,7 @@ class Lanes:
         nothing = past.filled.new_zeros(0)
         static, code = kept.static[which], kept.code[which]
         past_covariates = past.filled.new_full((len(code), 1, config.past), torch.nan)
+        known = torch.cat([known, known.new_full((len(code), 1, config.known), torch.nan)], dim=1)
         inputs = Inputs(nothing, nothing.bool(), ordinals[:, None], past_covariates, known, static, code)
         about = self.network._about(static, code)
         ahead = standardised(known, self.network.known_stats)
