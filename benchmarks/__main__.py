@@ -9,6 +9,7 @@ NAMES = {
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
+    "update": ("benchmarks.update", "one new observation and a fresh forecast of N series, against a bare step"),
 }
 
 

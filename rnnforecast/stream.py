@@ -14,13 +14,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rnnforecast.batches import gather
 from rnnforecast.columns import CUTOFF, MEAN, ORDINAL, SERIES_ID, STEP, TARGET, TIMESTAMP, quantile
 from rnnforecast.forecast import ForecastError
-from rnnforecast.nn.lanes import NOTHING, Lanes
+from rnnforecast.nn.buffers import NOTHING
+from rnnforecast.nn.lanes import Lanes
 from rnnforecast.nn.sampling import predict
-from rnnforecast.panel import Panel
 from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.stream_feed import LANES_AT_ONCE, feed, ordinals_of
 from rnnforecast.stream_late import Change, apply, changes, remember_before
 from rnnforecast.stream_rows import (
     CHANNEL,
@@ -35,9 +35,6 @@ from rnnforecast.stream_rows import (
     together,
 )
 from rnnforecast.stream_store import read, text_to_type, type_to_text, write
-
-LANES_AT_ONCE = 2_048  # small enough for the processor's caches
-LONGEST_PIECE = 512  # steps of a pass over history
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,7 @@ class Stream:
         # Rows after the newest step of their series, or of one without a reading: what is known ahead.
         self.ahead: pl.DataFrame | None = None
         self.reach = torch.zeros(0, dtype=torch.int64)  # [B] ordinal of the last row of each lane
+        self._index: pl.DataFrame | None = None
 
     @classmethod
     def start(cls, model: RecurrentModel, frame: pl.DataFrame, *, lateness: int | None = None) -> "Stream":
@@ -107,7 +105,7 @@ class Stream:
             self._begin(told)
         remember_before(self.lanes, told[begun])
         apply(self.lanes, told, late)
-        steps = self._feed(told)
+        steps = feed(self.lanes, told, self.model.task)
         remember_before(self.lanes, told[~begun])
         self._keep_ahead(frame, told, waiting)
         readings = sum(len(change.row) for change in late if change.name == "filled")
@@ -188,7 +186,7 @@ class Stream:
         task, count, total = self.model.task, self.lanes.count, len(self)
         static = torch.full((total - count, len(task.static)), torch.nan)
         order = rows.ordinal.argsort(stable=True)
-        first = _reduced(rows, rows.read, "amin", total)
+        first = ordinals_of(rows, rows.read, "amin", total)
         for row in order[rows.lane[order] >= count].flip(0).tolist() if task.static else ():
             lane = int(rows.lane[row])
             if rows.ordinal[row] >= first[lane]:
@@ -198,75 +196,6 @@ class Stream:
         codes = [places.get(name, 0) for name in self.names.entities[count:]]
         self.lanes.begin(static, torch.tensor(codes, dtype=torch.int64))
         self.reach = torch.cat([self.reach, torch.full((total - count,), NOTHING)])
-
-    def _feed(self, rows: Rows) -> int:
-        """Run every lane on to its newest reading; how many steps that were in all."""
-        kept, total = self.lanes.kept, len(self)
-        stop = _reduced(rows, rows.read, "amax", total)
-        lanes = torch.nonzero(stop > kept.newest[:total])[:, 0]
-        if not len(lanes):
-            return 0
-        newest = kept.newest[lanes]
-        start = torch.where(newest == NOTHING, _reduced(rows, rows.read, "amin", total)[lanes], newest + 1)
-        steps = stop[lanes] + 1 - start
-        panel = self._panel(rows, lanes, start, steps)
-        left, bulk = steps.clone(), (steps - 2 * self.lanes.apart).clamp(min=0)
-        while len(open_ := torch.nonzero(left)[:, 0]):
-            for piece, some in self._pieces(lanes, left, bulk, open_):
-                self._advance(panel, lanes, some, steps[some] - left[some], piece)
-                in_bulk = bulk[some] > 0
-                left[some] -= piece
-                bulk[some] = (bulk[some] - piece).clamp(min=0)
-                arrived = in_bulk & (bulk[some] == 0)
-                if arrived.any():
-                    self.lanes.set_marks(lanes[some[arrived]])
-        return int(steps.sum())
-
-    def _pieces(self, lanes: Tensor, left: Tensor, bulk: Tensor, some: Tensor) -> list[tuple[int, Tensor]]:
-        """The next piece of each lane, and which lanes have it: powers of two until its last steps, of which pieces
-        end where marks are due."""
-        power = 2 ** bulk[some].clamp(1, LONGEST_PIECE).double().log2().floor().long()
-        due = torch.minimum(left[some], self.lanes.apart - self.lanes.kept.mark_age[lanes[some], 1])
-        piece = torch.where(bulk[some] > 0, power, due)
-        return [(size, some[piece == size]) for size in piece.unique().tolist()]
-
-    def _advance(self, panel: Panel, lanes: Tensor, some: Tensor, done: Tensor, piece: int) -> None:
-        """One piece of these lanes: `some` of `lanes`, which have `done` steps behind them."""
-        codes = self.lanes.kept.code[lanes]
-        for few, at in zip(some.split(LANES_AT_ONCE), done.split(LANES_AT_ONCE), strict=True):
-            inputs = gather(panel, few, at, piece, 0, codes)
-            self.lanes.advance(_range(lanes[few]), inputs)
-
-    def _panel(self, rows: Rows, lanes: Tensor, start: Tensor, steps: Tensor) -> Panel:
-        """The new steps of lanes, laid out like any panel; and the step after, which known covariates are seen of."""
-        task, channels = self.model.task, len(self.names.channels) or 1
-        place = torch.full((len(self),), -1)
-        place[lanes] = torch.arange(len(lanes))
-        at = place[rows.lane]
-        position = rows.ordinal - start[at]
-        inside = (at >= 0) & (position >= 0) & (position <= steps[at])
-        rows, at, position = rows[inside], at[inside], position[inside]
-        lengths = (steps + 1).repeat_interleave(channels)
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        row = offsets[at * channels + rows.channel] + position
-        total = int(offsets[-1])
-        target = torch.full((total,), torch.nan)
-        target[row] = rows.target
-        past, known = torch.full((total, len(task.past)), torch.nan), torch.full((total, len(task.known)), torch.nan)
-        past[row], known[row] = rows.past, rows.known
-        return Panel(
-            series_ids=(),
-            frequency=task.frequency,
-            dtype=self.dtype or pl.Int64(),
-            offsets=offsets,
-            starts=start.repeat_interleave(channels),
-            values=target.nan_to_num(0.0),
-            mask=~target.isnan(),
-            past=past,
-            known=known,
-            static=self.lanes.kept.static[lanes].repeat_interleave(channels, dim=0),
-            channels=channels,
-        )
 
     def _keep_ahead(self, frame: pl.DataFrame, rows: Rows, waiting: pl.DataFrame | None) -> None:
         """What is known of steps that are still to come stays until they do."""
@@ -285,17 +214,17 @@ class Stream:
         reach over the horizon.
         """
         task, net, channels = self.model.task, self.model.network, len(self.names.channels) or 1
-        means = torch.zeros(len(self) * channels, task.horizon)
-        quantiles = torch.zeros(len(self) * channels, task.horizon, len(task.quantile_levels))
+        means = torch.zeros(len(self) * channels, task.horizon, dtype=torch.float64)
+        quantiles = torch.zeros(len(task.quantile_levels), *means.shape, dtype=torch.float64)
         known = self._known_ahead()
         for start in range(0, len(self), LANES_AT_ONCE):
             which = slice(start, min(start + LANES_AT_ONCE, len(self)))
             encoding = self.lanes.encoding(which, known[which])
-            at = torch.zeros(len(encoding.inputs.code), 1, dtype=torch.int64)
+            at = torch.zeros(which.stop - start, 1, dtype=torch.int64)
             state = self.lanes.state(which, self.lanes.kept.newest[which] + 1) if net.config.sampled else None
-            mean, quantile_values = predict(net, encoding, at, state=state)
+            mean, found = predict(net, encoding, at, state=state)
             rows = slice(which.start * channels, which.stop * channels)
-            means[rows], quantiles[rows] = mean[:, 0], quantile_values[:, 0]
+            means[rows], quantiles[:, rows] = mean[:, 0], found[:, 0].movedim(-1, 0)
         return self._frame(means, quantiles)
 
     def save(self, folder: str | Path) -> None:
@@ -347,38 +276,32 @@ class Stream:
         return found
 
     def _frame(self, means: Tensor, quantiles: Tensor) -> pl.DataFrame:
-        """Numbers as a forecast frame; means [S, H], quantiles [S, H, Q]."""
-        task, channels, kept = self.model.task, len(self.names.channels) or 1, self.lanes.kept
-        read = ~self.lanes.last_values(len(self)).isnan()  # [B, C]
-        ready = read.all(dim=1).repeat_interleave(channels)
-        origin = kept.newest[: len(self)].repeat_interleave(channels)[ready]
-        names = pl.Series(SERIES_ID, self.names.all_series, dtype=pl.String).filter(pl.Series(ready.numpy()))
-        steps = torch.arange(1, task.horizon + 1)
+        """Numbers as a forecast frame; means [S, H], quantiles [Q, S, H]."""
+        task, channels, count = self.model.task, len(self.names.channels) or 1, len(self)
+        if self._index is None or len(self._index) != means.numel():
+            # The names of the series, each as often as there are steps, are the same until a series begins.
+            place = np.repeat(np.arange(len(means)), task.horizon)
+            self._index = self.names.all_series.gather(place).to_frame()
+            self._index = self._index.with_columns(
+                pl.Series("place", place),
+                pl.Series(STEP, np.tile(np.arange(1, task.horizon + 1), len(means)), dtype=pl.Int32),
+            )
+        origin = self.lanes.kept.newest[:count].repeat_interleave(channels)
         columns = {
-            SERIES_ID: names.gather(np.repeat(np.arange(len(names)), task.horizon)),
-            CUTOFF: self._stamps(origin[:, None].expand(-1, task.horizon)),
-            TIMESTAMP: self._stamps(origin[:, None] + steps),
-            STEP: pl.Series(steps.repeat(len(names)).numpy(), dtype=pl.Int32),
-            MEAN: means[ready].flatten().double().numpy(),
+            SERIES_ID: self._index[SERIES_ID],
+            CUTOFF: self._stamps(origin).gather(self._index["place"]),
+            TIMESTAMP: self._stamps(origin[:, None] + torch.arange(1, task.horizon + 1)),
+            STEP: self._index[STEP],
+            MEAN: means.flatten().numpy(),
         }
-        for index, level in enumerate(task.quantile_levels):
-            columns[quantile(level)] = quantiles[ready][:, :, index].flatten().double().numpy()
-        return pl.DataFrame(columns)
+        for level, numbers in zip(task.quantile_levels, quantiles, strict=True):
+            columns[quantile(level)] = numbers.flatten().numpy()
+        frame = pl.DataFrame(columns)
+        read = (~self.lanes.last_values(count).isnan()).all(dim=1)
+        if read.all():
+            return frame
+        return frame.filter(pl.Series(read.repeat_interleave(channels * task.horizon).numpy()))
 
     def _stamps(self, ordinals: Tensor) -> pl.Series:
         frame = pl.DataFrame({ORDINAL: ordinals.flatten().numpy()})
         return frame.select(self.model.task.frequency.timestamp(ORDINAL, self.dtype or pl.Int64())).to_series()
-
-
-def _reduced(rows: Rows, where: Tensor, how: str, count: int) -> Tensor:
-    """The least or greatest ordinal (`amin`, `amax`) of each lane's rows `where` [n]: [count]; NOTHING without any."""
-    found = torch.full((count,), NOTHING)
-    return found.scatter_reduce_(0, rows.lane[where], rows.ordinal[where], how, include_self=how == "amax")
-
-
-def _range(lanes: Tensor) -> slice | Tensor:
-    """Lanes [b] as a slice where they follow each other."""
-    first, last = int(lanes[0]), int(lanes[-1])
-    if last - first + 1 == len(lanes) and bool((lanes.diff() == 1).all()):
-        return slice(first, last + 1)
-    return lanes

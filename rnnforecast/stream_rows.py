@@ -38,9 +38,15 @@ class Names:
         return "/".join(filter(None, [self.entities[lane], *self.channels[channel : channel + 1]]))
 
     @property
-    def all_series(self) -> list[str]:
+    def all_series(self) -> pl.Series:
         """The names of all series, lane by lane."""
-        return [self.series(lane, channel) for lane in range(len(self)) for channel in range(len(self.channels) or 1)]
+        if not self.channels:
+            return self.entities.rename(SERIES_ID)
+        both = self.entities.to_frame().join(
+            pl.DataFrame({CHANNEL: self.channels}), how="cross", maintain_order="left_right"
+        )
+        name = pl.concat_str(pl.col(ENTITY).replace("", None), pl.col(CHANNEL), separator="/", ignore_nulls=True)
+        return both.select(name.alias(SERIES_ID)).to_series()
 
     def split(self, frame: pl.DataFrame) -> pl.DataFrame:
         """A frame with the entity and the number of the channel of its series. Raises StreamError on an unknown one."""

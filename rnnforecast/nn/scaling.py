@@ -117,7 +117,7 @@ class Blocks(NamedTuple):
     later, as the second, and so on. Shapes: [..., X] any rows of X steps."""
 
     length: int
-    count: int
+    number: int
 
     def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
         """Mean and spread of the blocks that end at each of the newest `steps`: [..., 2, steps]."""
@@ -141,7 +141,7 @@ class Blocks(NamedTuple):
     def units(self, blocks: Tensor, last: Tensor) -> Units:
         """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
         known values [R, 1]."""
-        places = slice(blocks.shape[-1] - 1 - self.length * (self.count - 1), None, self.length)
+        places = slice(blocks.shape[-1] - 1 - self.length * (self.number - 1), None, self.length)
         level, spread = middle(blocks[..., places]).split(1, dim=1)
         level = _or_known(level, last)
         return Units(level, _at_least(spread.nan_to_num(0.0), level), level)
