@@ -1,6 +1,6 @@
 """Rolling origin over the test span for anything that can forecast, and the leaderboard that comes of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -25,30 +25,37 @@ class Result:
 
 
 def run(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, label: str, seconds: float = 0.0) -> Result:
-    """Forecast at every cutoff and put the actual values beside it."""
-    return Result(label, with_actuals(model.forecast_at(panel, cutoffs), panel), seconds)
+    """Forecast at every cutoff and put the actual values beside it: null where there is no reading."""
+    forecasts = model.forecast_at(panel, cutoffs)
+    return Result(label, forecasts.with_columns(_actual(panel, cutoffs, model.task.horizon)), seconds)
+
+
+def _actual(panel: Panel, cutoffs: Cutoffs, horizon: int) -> pl.Series:
+    """What came at the steps after each cutoff, in the order of a forecast frame."""
+    first = panel.offsets[cutoffs.series] + cutoffs.position + 1
+    rows = first[:, None] + torch.arange(horizon)
+    values, mask = panel.gather(rows, rows < panel.offsets[cutoffs.series + 1][:, None])
+    return pl.Series(TARGET, values.double().masked_fill(~mask, torch.nan).flatten().numpy()).fill_nan(None)
 
 
 def long_frame(panel: Panel, end: torch.Tensor | None = None) -> pl.DataFrame:
     """A panel back as a long frame on its full grid, gaps as nulls; `end` [S]: only the steps before it."""
-    stop = panel.lengths if end is None else end
-    series, place = panel.places()
-    kept = torch.nonzero(place < stop[series])[:, 0]
-    values = panel.values[kept].double().masked_fill(~panel.mask[kept], torch.nan)
+    return pl.concat(_parts(panel, panel.lengths if end is None else end))
+
+
+def _parts(panel: Panel, end: torch.Tensor) -> Iterator[pl.DataFrame]:
+    """The same in parts, each of whole and of cut series."""
     names = pl.Series(panel.series_ids)
-    return pl.DataFrame(
-        {
-            SERIES_ID: names.gather(series[kept].numpy()),
-            TIMESTAMP: panel.stamps(panel.starts[series[kept]] + place[kept]),
-            TARGET: pl.Series(values.numpy()).fill_nan(None),
-        }
-    )
-
-
-def with_actuals(forecasts: pl.DataFrame, panel: Panel) -> pl.DataFrame:
-    """A forecast frame with the actual value of each row as `target`, null where there is no reading."""
-    actual = long_frame(panel).drop_nulls(TARGET)
-    return forecasts.join(actual, on=[SERIES_ID, TIMESTAMP], how="left", maintain_order="left")
+    for rows, series, place in panel.blocks():
+        kept = place < end[series]
+        values = panel.values[rows][kept].double().masked_fill(~panel.mask[rows][kept], torch.nan)
+        yield pl.DataFrame(
+            {
+                SERIES_ID: names.gather(series[kept].numpy()),
+                TIMESTAMP: panel.stamps((panel.starts[series] + place)[kept]),
+                TARGET: pl.Series(values.numpy()).fill_nan(None),
+            }
+        )
 
 
 def by_series(results: Sequence[Result], history: pl.DataFrame, *, season_length: int) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from rnnforecast import backtest, windows
 from rnnforecast.columns import CUTOFF, SERIES_ID, TIMESTAMP
 from rnnforecast.config import Candidate, ConfigError, TaskSettings, Training, checked, nearest, refusals_of_task
 from rnnforecast.fitted import FittedError
-from rnnforecast.forecast import forecast, require_known
+from rnnforecast.forecast import forecast, forecast_file, require_known
 from rnnforecast.frame import FrameError
 from rnnforecast.inspection import attention_weights
 from rnnforecast.panel import Cutoffs, Panel
@@ -95,6 +95,18 @@ class Forecaster:
         less than was trained. Raises FrameError, ForecastError.
         """
         return forecast(self.model, frame, horizon=horizon, quantile_levels=quantile_levels)
+
+    def forecast_file(
+        self,
+        source: str | Path | pl.LazyFrame,
+        target: str | Path,
+        *,
+        horizon: int | None = None,
+        quantile_levels: Sequence[float] | None = None,
+    ) -> int:
+        """Forecast every series of Parquet files into a Parquet file, a group of series at a time, so that neither need
+        fit the memory; returns the rows written. See `rnnforecast.forecast.forecast_file`."""
+        return forecast_file(self.model, source, target, horizon=horizon, quantile_levels=quantile_levels)
 
     def backtest(
         self, frame: pl.DataFrame, *, cutoffs: pl.DataFrame | Sequence[datetime | int] | Literal["all"] | None = None

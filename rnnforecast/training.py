@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from rnnforecast.allocator import keep_memory
 from rnnforecast.batches import Segment, Spans, TrainingSegments
 from rnnforecast.config import Candidate, Training
+from rnnforecast.denormals import flushed
 from rnnforecast.fitted import FittedError
 from rnnforecast.learner import Learner
 from rnnforecast.nn.network import Network
@@ -73,8 +74,9 @@ def fit(
     steps = segment_length(config, parts, training)
     spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
-    with place as folder, Quiet(), interruptible():
-        recorder, keeper = Recorder(), Keeper(Path(folder), identity(task, candidate, panel, parts, training=training))
+    with place as folder, Quiet(), interruptible(), flushed():
+        about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
+        recorder, keeper = Recorder(), Keeper(Path(folder), about)
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory

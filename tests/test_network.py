@@ -78,7 +78,7 @@ def test_the_encoder_sees_values_gaps_lags_and_covariates_of_the_right_steps():
     encoding = whole_pass(model, panel, 60)
     at = torch.tensor([[17, 40]])
     units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
-    found = steps_seen(encoding.past, at, units, steps=60, patch=3, lags=(1, 4), clamp=False)[0]
+    found = steps_seen(encoding.past, Places(60, at), units, patch=3, lags=(1, 4), clamp=False)[0]
     mean, deviation = net.target_stats[:, 0].tolist()
     values, mask = panel.values.tolist(), panel.mask.tolist()
 
@@ -123,7 +123,7 @@ def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidir
     segments = []
     for step in (21, 24, 27, 30):
         segments.append(
-            steps_seen(encoding.past, torch.tensor([[step]]), units, steps=60, patch=3, lags=(12,), clamp=False)
+            steps_seen(encoding.past, Places(60, torch.tensor([[step]])), units, patch=3, lags=(12,), clamp=False)
         )
     rnn = net.encoder.recurrence.layers[0]
     outputs, last = rnn(net.encoder.embed(torch.cat(segments, dim=1)))

@@ -73,13 +73,14 @@ class Encoder(nn.Module):
             outputs.append(found.unflatten(0, (lanes, rest))[:, :, 0])
             newer = _unflat(after, rest)
             state = (torch.cat([state[0][:, :, rest:], newer[0]], 2), torch.cat([state[1][:, :, rest:], newer[1]], 2))
-        return torch.cat(outputs, dim=1), state
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), state
 
     def window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
         """Whole windows [N, J, F] of J segments, state [S, N, D]; returns the context [N, D] and outputs [N, J, D]."""
-        outputs, _ = self.recurrence(features if self.embed is None else self.embed(features), state)
+        outputs, (hidden, _) = self.recurrence(features if self.embed is None else self.embed(features), state)
         if self.merge is None:
-            return outputs[:, -1], outputs
+            # The last output; a gradient reaches it without a tensor of zeros for all the others.
+            return (outputs[:, -1] if self.recurrence.residual else hidden[-1]), outputs
         forward, backward = outputs.chunk(2, dim=-1)  # each has read the whole window at its own end
         return self.merge(torch.cat([forward[:, -1], backward[:, 0]], dim=-1)), self.merge(outputs)
 

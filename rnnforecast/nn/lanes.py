@@ -94,7 +94,12 @@ class Lanes(Buffers):
         for name, part in new.items():
             write_many(getattr(kept, name), lanes, columns, newest_columns(part, count))
         if self.blocks:
-            write_many(kept.blocks, lanes, columns, self.blocks.of(filled, observed, count).flatten(1, 2))
+            write_many(
+                kept.blocks,
+                lanes,
+                columns,
+                self.blocks.of(*encoding.past[:2], count).unflatten(0, (-1, config.channels)).flatten(1, 2),
+            )
         kept.since[which] = since[..., -1]
         kept.units[which] = torch.stack([part[:, -1] for part in encoding.units], dim=-1).view(-1, config.channels, 3)
         self._put(which, (after.hidden, after.cell), encoding.contexts)

@@ -153,10 +153,10 @@ class Network(nn.Module):
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
         if not config.window:
-            at = torch.arange(steps, device=past.filled.device).expand(len(static), -1)
-            looked = self._look(past, at, units, static=static, steps=steps)
+            looked = self._look(past, Places(steps), units, static=static)
             found, after = self.encoder(looked, before)
-            contexts = torch.cat([contexts, found.float()], dim=1)  # float: the state stays so under bf16
+            found = found.float()  # the state stays so under bf16
+            contexts = torch.cat([contexts, found], dim=1) if config.attended else found
             after = (after[0].float(), after[1].float())
         kept = (looked, before) if config.sampled else (None, None)
         return Encoding(inputs, past, units, inputs.known, static, contexts, *kept), after
@@ -234,19 +234,12 @@ class Network(nn.Module):
             found.append(self.embedding(code))
         return torch.cat(found, dim=-1)
 
-    def _look(self, past: Past, at: Tensor, units: Units, *, static: Tensor, steps: int) -> Tensor:
-        """Everything that the encoder sees at the steps `at` [B, P]: [B, P, F]."""
+    def _look(self, past: Past, places: Places, units: Units, *, static: Tensor) -> Tensor:
+        """Everything that the encoder sees at some steps: [B, K, F]."""
         parts = self.config.parts
-        seen = features.steps_seen(
-            past,
-            at,
-            units,
-            steps=steps,
-            patch=parts.patch_length,
-            lags=self.config.lags,
-            clamp=parts.scaling in CLAMPED,
-        )
-        return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
+        clamp = parts.scaling in CLAMPED
+        seen = features.steps_seen(past, places, units, patch=parts.patch_length, lags=self.config.lags, clamp=clamp)
+        return torch.cat([seen, static[:, None].expand(-1, seen.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
     def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
@@ -268,8 +261,8 @@ class Network(nn.Module):
         back = torch.arange(count, device=device).flip(0) * parts.patch_length
         at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
         spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        ends = (at[..., None] - back).flatten(1)  # [B, K * J]
-        looked = self._look(encoding.past, ends, spread, static=encoding.static, steps=steps)
+        ends = Places(steps, (at[..., None] - back).flatten(1))  # [B, K * J]
+        looked = self._look(encoding.past, ends, spread, static=encoding.static)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
