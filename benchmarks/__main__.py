@@ -22,6 +22,7 @@ NAMES = {
     "memory": ("benchmarks.memory", "peak memory from the table to a trained network, 10 and 100 million observations"),
     "forecast": ("benchmarks.forecast", "100,000 series from Parquet to Parquet: the bare network's share of the time"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
+    "update": ("benchmarks.update", "one new observation and a fresh forecast of N series, against a bare step"),
 }
 
 
