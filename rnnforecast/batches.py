@@ -28,6 +28,7 @@ class Segment(NamedTuple):
     before: Inputs  # the M steps before the segment
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
+    units: Tensor  # [R, 3] of errors, see `learner_weighting.error_units`
 
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
@@ -80,6 +81,7 @@ class Spans:
     codes: Tensor  # [E], which embedding each entity has
     horizon: int
     memory: int
+    units: Tensor | None = None  # [S, 3] of errors, see `learner_weighting.error_units`; absent: 1
 
     @property
     def lane_end(self) -> Tensor:
@@ -87,7 +89,9 @@ class Spans:
         return self.end.unflatten(0, (-1, self.panel.channels)).amax(dim=1)
 
     def to(self, device: torch.device | str) -> "Spans":
-        return Spans(self.panel.to(device), self.end.to(device), self.codes.to(device), self.horizon, self.memory)
+        units = None if self.units is None else self.units.to(device)
+        end, codes = self.end.to(device), self.codes.to(device)
+        return Spans(self.panel.to(device), end, codes, self.horizon, self.memory, units)
 
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
@@ -101,7 +105,8 @@ class Spans:
         before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
         everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
         fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
-        return Segment(inputs, targets, target_mask, before, fresh, everywhere)
+        units = torch.ones(len(series), 3, device=start.device) if self.units is None else self.units[series]
+        return Segment(inputs, targets, target_mask, before, fresh, everywhere, units)
 
 
 class TrainingSegments(IterableDataset[Segment]):

@@ -19,6 +19,7 @@ from rnnforecast import secrets
 from rnnforecast.config_candidate import BASELINES as BASELINES
 from rnnforecast.config_candidate import NETWORKS as NETWORKS
 from rnnforecast.config_candidate import PRESETS as PRESETS
+from rnnforecast.config_candidate import TRAININGS as TRAININGS
 from rnnforecast.config_candidate import Candidate as Candidate
 from rnnforecast.config_candidate import Model as Model
 from rnnforecast.config_errors import ConfigError as ConfigError

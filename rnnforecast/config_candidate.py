@@ -1,4 +1,5 @@
-"""Who competes: a baseline, or a network put together from parts. A preset is a word for some parts."""
+"""Who competes: a baseline, or a network put together from parts. A preset is a word for some parts, and for how
+they are trained."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,6 +9,7 @@ from pydantic import Field, model_validator
 
 from rnnforecast.config_parts import DEFAULTS, Parts
 from rnnforecast.config_rules import Rule, broken
+from rnnforecast.config_sections import Training
 
 BASELINES: Final = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
 
@@ -38,9 +40,51 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "head": "point",
             "loss": "mae",
         },
+        "ltsf": {
+            "context_length": 720,
+            "patch_length": 48,
+            "embedding_size": 16,
+            "dropout": 0.5,
+            "decoder": "parallel",
+            "scaling": "last",
+            "base": "linear",
+            "head": "point",
+            "loss": "mae",
+        },
+        "m4-hourly": {
+            "cell": "lstm",
+            "hidden_size": 96,
+            "transform": "log",
+            "lags": "cycles",
+            "skip": True,
+            "base": "moved",
+            "mix": "step",
+        },
     }
 )
 NETWORKS: Final = tuple(PRESETS)
+
+# How a preset is trained, where that differs from the defaults of `Training`; a key that is given wins, here too.
+TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "ltsf": {
+            "max_steps": 600,
+            "batch_size": 128,
+            "ema_decay": 0.995,
+            "validate_every": 100,
+            "weighting": "spread",
+        },
+        "m4-hourly": {
+            "max_steps": 1_500,
+            "batch_size": 8,
+            "learning_rate": 4e-3,
+            "cutoffs_per_segment": 64,
+            "weighting": "both",
+            "holdout": False,
+            "validate_every": 500,
+        },
+    }
+)
 
 Model = Literal[
     "naive",
@@ -55,6 +99,8 @@ Model = Literal[
     "mqrnn",
     "deepar",
     "segrnn",
+    "ltsf",
+    "m4-hourly",
 ]
 
 
@@ -62,8 +108,8 @@ class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
-        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn): its other keys say how it differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
+        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 
@@ -97,3 +143,8 @@ class Candidate(Parts):
     @property
     def is_network(self) -> bool:
         return self.model in PRESETS
+
+    def trained_by(self, training: Training) -> Training:
+        """How this candidate is trained: by what `training` was given, then its preset's keys, then the defaults."""
+        given = training.model_dump(exclude_unset=True)
+        return Training(**{**TRAININGS.get(self.model, {}), **given})

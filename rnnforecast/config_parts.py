@@ -12,7 +12,7 @@ from rnnforecast.config_section import Section
 Cell = Literal["rnn", "lstm", "gru"]
 Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin"]
 Transform = Literal["none", "log", "asinh"]
-Base = Literal["none", "naive", "profile"]
+Base = Literal["none", "naive", "profile", "moved", "linear"]
 Decoder = Literal["direct", "seq2seq", "attention", "parallel", "autoregressive"]
 HeadName = Literal["quantiles", "point", "gaussian", "student_t", "negative_binomial"]
 
@@ -24,8 +24,11 @@ class Parts(Section):
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the vanilla rnn.")
     hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
     num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers, and before the decoder.")
     residual: bool = Field(False, description="Add each stacked layer's input to its output.")
+    skip: bool = Field(
+        False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."
+    )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(
         "zero", description="State before the first step: zero, learned, or from static covariates (or the embedding)."
@@ -39,8 +42,10 @@ class Parts(Section):
         None, ge=2, description="Steps of a window model, read anew for every forecast; absent: one carried recurrence."
     )
     patch_length: int = Field(1, ge=1, description="Steps read as one segment (SegRNN, Lin et al. 2023); 1: each step.")
-    lags: tuple[int, ...] | Literal["seasons"] = Field(
-        "seasons", description="Values so many steps before the next one are inputs; `seasons`: each season."
+    lags: tuple[int, ...] | Literal["seasons", "cycles"] = Field(
+        "seasons",
+        description="Values so many steps before the next one are inputs; `seasons`: each season; `cycles`: all of the "
+        "shortest season, and of longer ones what lies before each step of the horizon.",
     )
     embedding_size: int = Field(0, ge=0, le=256, description="Learned numbers per series; 0: none.")
 
@@ -53,7 +58,10 @@ class Parts(Section):
     base: Base = Field(
         "naive",
         description="What the network corrects: none, or a learned convex mix of naive forecasts; `profile` adds the "
-        "mean seasonal profile.",
+        "mean seasonal profile; `linear` is a linear map of the window, solved by ridge regression.",
+    )
+    mix: Literal["cutoff", "step"] = Field(
+        "cutoff", description="Weights of that mix: the same for all steps of a forecast, or others for each step."
     )
 
     decoder: Decoder = Field(

@@ -67,13 +67,6 @@ RULES: Final = (
         "choose cell: lstm, or leave forget_bias out",
     ),
     Rule(
-        ("dropout", "num_layers"),
-        lambda dropout, layers: dropout > 0 and layers == 1,
-        "dropout with num_layers 1",
-        "dropout acts between stacked layers, and there is one",
-        "choose num_layers: 2 or more, or leave dropout out",
-    ),
-    Rule(
         ("residual", "num_layers"),
         lambda residual, layers: residual and layers == 1,
         "residual with num_layers 1",
@@ -104,10 +97,17 @@ RULES: Final = (
     ),
     Rule(
         ("lags",),
-        lambda lags: lags != "seasons" and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
+        lambda lags: not isinstance(lags, str) and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
         "lags that are not ascending steps of at least 1",
         "a lag counts steps back from the next one, and each is read once",
         "choose ascending whole numbers from 1, such as lags: [1, 24], or lags: seasons",
+    ),
+    Rule(
+        ("mix", "base"),
+        lambda mix, base: mix != DEFAULTS["mix"] and base in ("none", "linear"),
+        "mix step with base none or linear",
+        "there is nothing to mix",
+        "choose base: naive, profile or moved, or leave mix out",
     ),
     Rule(
         ("decoder", "context_length"),

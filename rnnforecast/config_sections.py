@@ -36,6 +36,17 @@ class Training(Section):
     )
     validate_every: int = Field(25, ge=1, description="Optimiser steps between validations.")
     patience: int = Field(8, ge=1, description="Validations without a gain before training stops.")
+    holdout: bool = Field(
+        True,
+        description="Keep the validation span from learning, and stop early by it; false: learn from it too, all "
+        "`max_steps`, and take the last weights.",
+    )
+    members: int = Field(1, ge=1, le=100, description="Networks trained from as many seeds; their mean is forecast.")
+    weighting: Literal["scale", "level", "season", "both", "spread"] = Field(
+        "scale",
+        description="What an error counts in: units of scaling, of the value it misses (as sMAPE), of the seasonal "
+        "naive's error in its series (as MASE does), half of each, or of its series' spread (as standardised values).",
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
     devices: int = Field(1, ge=1, description="GPUs (or processes) that train one network side by side.")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="Lightning's precision.")

@@ -12,6 +12,7 @@ from torch import Tensor
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
+from rnnforecast.nn.committee import Committee
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
@@ -44,7 +45,9 @@ def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> Ne
 class RecurrentModel:
     """A network with its task, and the names of the entities it has embeddings for; see `FittedModel`."""
 
-    def __init__(self, task: Task, candidate: Candidate, network: Network, *, entities: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, task: Task, candidate: Candidate, network: Network | Committee, *, entities: tuple[str, ...] = ()
+    ) -> None:
         self.task, self.candidate = task, candidate
         self.network = network.eval().cpu()
         self.entities = entities if candidate.embedding_size else ()
@@ -56,6 +59,12 @@ class RecurrentModel:
 
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff: all cutoffs of a series come from one pass over it."""
+        mean, quantiles = self.tensors_at(panel, cutoffs)
+        found = quantiles.numpy().astype(np.float64)
+        return forecast_frame(panel, cutoffs, mean.numpy(), found, levels=self.task.quantile_levels)
+
+    def tensors_at(self, panel: Panel, cutoffs: Cutoffs) -> tuple[Tensor, Tensor]:
+        """The same as numbers alone: means [M, H] and quantiles [M, H, Q] of the M cutoffs, in their order."""
         require_positive(panel, self.candidate.transform)
         channels, levels, horizon = panel.channels, self.task.quantile_levels, self.task.horizon
         # The channels of an entity share its passes: each (entity, position) is decoded once.
@@ -70,8 +79,7 @@ class RecurrentModel:
             for lanes in _passes(needed):
                 self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
         channel = cutoffs.series % channels
-        mean, quantiles = means[which, channel].numpy(), found[which, channel].numpy().astype(np.float64)
-        return forecast_frame(panel, cutoffs, mean, quantiles, levels=levels)
+        return means[which, channel], found[which, channel]
 
     def _pass(
         self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: tuple[Tensor, Tensor]
@@ -111,7 +119,8 @@ class RecurrentModel:
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, everything else as JSON."""
-        write_settings(folder, self.task, self.candidate, entities=list(self.entities))
+        members = {"members": len(self.network.members)} if isinstance(self.network, Committee) else {}
+        write_settings(folder, self.task, self.candidate, entities=list(self.entities), **members)
         save_file(self.network.state_dict(), folder / WEIGHTS)
 
     @classmethod
@@ -119,7 +128,9 @@ class RecurrentModel:
         """A stored model. Raises FittedError where its weights are of another version of the library."""
         task, candidate, settings = read_settings(folder)
         entities = tuple(settings.get("entities", ()))
-        network = Network(network_config(task, candidate, entities=len(entities)))
+        config = network_config(task, candidate, entities=len(entities))
+        members = settings.get("members")
+        network = Committee([Network(config) for _ in range(members)]) if members else Network(config)
         try:
             network.load_state_dict(load_file(folder / WEIGHTS))
         except RuntimeError as error:

@@ -112,7 +112,7 @@ def parameters(pipeline: Pipeline, candidate: Candidate, task: "Task") -> dict[s
     found = {**task.to_dict(), "frequency": str(task.frequency)}
     parts: dict[str, Any] = {"task": found, "backtest": pipeline.backtest.model_dump()}
     if candidate.is_network:
-        parts |= {"candidate": chosen, "training": pipeline.training.model_dump()}
+        parts |= {"candidate": chosen, "training": candidate.trained_by(pipeline.training).model_dump()}
     else:
         parts |= {"candidate": {name: chosen[name] for name in ("model", "name")}}
     return dict(_flat(parts))

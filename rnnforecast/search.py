@@ -36,6 +36,7 @@ from rnnforecast.search_trial import (
     made,
     suggest,
 )
+from rnnforecast.windows import Split
 
 STATES: Final = {FINISHED: TrialState.COMPLETE, FAILED: TrialState.FAIL, REFUSED: TrialState.PRUNED}
 IN_VAIN: Final = 100  # draws in a row that gave nothing new to train: the space is used up
@@ -140,7 +141,8 @@ def _judged(trial: Trial, question: Question) -> Trial:
     assert trial.candidate is not None
     assert trial.training is not None
     try:
-        trained = training.fit(task, trial.candidate, panel, parts, training=trial.training, progress=False)
+        learned = parts if trial.candidate.trained_by(trial.training).holdout else _without_its_end(parts)
+        trained = training.fit(task, trial.candidate, panel, learned, training=trial.training, progress=False)
         result = backtest.run(trained.model, panel, question.cutoffs, label=trial.candidate.label)
         if not result.scored[MEDIAN].is_finite().all():
             raise SearchError("its forecasts are not finite: the training diverged")
@@ -155,6 +157,12 @@ def _judged(trial: Trial, question: Question) -> Trial:
     seconds = round(time.monotonic() - started, 2)
     ended = replace(trial, state=FINISHED, value=scores[metric], scores=scores, seconds=seconds)
     return replace(ended, history=trained.history)
+
+
+def _without_its_end(parts: Split) -> Split:
+    """The split one span earlier, for a training that learns from its validation span: it is judged on the next."""
+    earlier = (2 * parts.train_end - parts.valid_end).clamp(min=0)
+    return Split(earlier, parts.train_end, parts.valid_end)
 
 
 def _read(told: FrozenTrial, question: Question) -> Trial:

@@ -102,8 +102,9 @@ def _choices(params: Mapping[str, Any], question: Question) -> dict[str, Any]:
 def as_it_stands(question: Question) -> dict[str, Any]:
     """The candidate's own choices in optuna's words; nothing where the space does not have them."""
     found: dict[str, Any] = {}
+    trained = question.candidate.trained_by(question.ground.training)
     for key, values in question.space.items():
-        value = getattr(question.candidate if key in Parts.model_fields else question.ground.training, key)
+        value = getattr(question.candidate if key in Parts.model_fields else trained, key)
         if not isinstance(values, Range):
             same = [spell(each) for each in values if each == value]
             if not same:
@@ -125,7 +126,7 @@ def made(number: int, params: Mapping[str, Any], question: Question) -> Trial:
         candidate = checked(Candidate, question.candidate.model_dump() | of_network)
         if lines := refusals_of_task(candidate, ground.task.static):
             raise ConfigError("\n".join(lines))
-        trained = checked(Training, ground.training.model_dump() | of_training)
+        trained = checked(Training, ground.training.model_dump(exclude_unset=True) | of_training)
     except ConfigError as error:
         return Trial(number, choices, state=REFUSED, reason=str(error))
     return Trial(number, choices, candidate, trained)

@@ -2,9 +2,11 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from rnnforecast.config import Candidate, Training
 from rnnforecast.denormals import flushed
 from rnnforecast.fitted import FittedError
 from rnnforecast.learner import Learner
+from rnnforecast.learner_weighting import error_units
+from rnnforecast.nn.committee import Committee
 from rnnforecast.nn.network import Network
 from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Panel
@@ -26,6 +30,7 @@ from rnnforecast.recurrent import RecurrentModel, network_config, require_positi
 from rnnforecast.task import Task
 from rnnforecast.training_callbacks import Quiet, Recorder, average, interruptible
 from rnnforecast.training_checkpoints import LAST, Keeper, identity
+from rnnforecast.training_linear import solve
 from rnnforecast.training_rate import find_rate
 from rnnforecast.training_statistics import calibrate, standardise
 from rnnforecast.windows import Split, WindowError
@@ -57,31 +62,42 @@ def fit(
     progress: bool = True,
     checkpoints: Path | None = None,
 ) -> Trained:
-    """Train `candidate` on the training span of `panel`, stop early on its validation span, return the best weights.
+    """Train `candidate` on the training span of `panel`, stop early on its validation span, return the best weights;
+    or, without a `holdout`, train on both for as many steps as are set, and return the last ones.
 
     Deterministic on one machine: the same panel, settings and seed give the same weights. `checkpoints`: a folder
     that keeps the training at each validation; one that was interrupted goes on from there, to the same weights.
     Raises FittedError where the target has no logarithm, where `checkpoints` holds another training, and where no
     validation loss was finite; WindowError where no series has a validation span.
     """
+    training = candidate.trained_by(training)
+    if training.members > 1:
+        each = partial(fit, task, candidate, panel, parts, progress=progress)
+        return _members(each, training, checkpoints)
     require_positive(panel, candidate.transform)
     keep_memory()
     pl.seed_everything(training.seed, verbose=False)
     config = network_config(task, candidate, entities=len(panel) // panel.channels)
     network = Network(config)
-    standardise(network, panel, parts.train_end)
+    standardise(network, panel, parts.train_end if training.holdout else parts.valid_end)
     model = RecurrentModel(task, candidate, network, entities=panel.entities)
     steps = segment_length(config, parts, training)
-    spans = Spans(panel, parts.train_end, model.codes(panel), task.horizon, network.memory)
+    learned = parts.train_end if training.holdout else parts.valid_end
+    units = error_units(panel, learned, task.season_length)
+    spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
         about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
-        recorder, keeper = Recorder(), Keeper(Path(folder), about)
+        recorder, keeper = Recorder(), Keeper(Path(folder), about, takes_best=training.holdout)
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory
             spans = spans.to(trainer.strategy.root_device)
         checked = validation(spans, parts, 0 if config.window else steps)  # a window needs no run-up
+        if not kept:
+            device = spans.end.device
+            known = replace(spans, end=parts.train_end.to(device))  # judged by what they were not solved from
+            solve(network.to(device), known, checked, weighting=training.weighting)
         lanes = batch_size(config, parts, training, steps)
         carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
         stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed)
@@ -109,6 +125,21 @@ def fit(
     network.cpu().load_state_dict(kept.weights)
     calibrate(network, [_on_cpu(batch) for batch in checked])
     return Trained(RecurrentModel(task, candidate, network, entities=panel.entities), kept.history, kept.best)
+
+
+def _members(each: Callable[..., Trained], training: Training, checkpoints: Path | None) -> Trained:
+    """Train the members of a committee one after the other, and seat them."""
+    found = []
+    for number in range(training.members):
+        alone = training.model_copy(update={"members": 1, "seed": training.seed + number})
+        folder = None if checkpoints is None else checkpoints / f"member-{number}"
+        found.append(each(training=alone, checkpoints=folder))
+    before = [number * training.max_steps for number in range(len(found))]  # one member's steps after the other's
+    history = [{**row, "step": row["step"] + n} for n, one in zip(before, found, strict=True) for row in one.history]
+    model = found[0].model
+    committee = Committee([one.model.network for one in found if isinstance(one.model.network, Network)])
+    whole = RecurrentModel(model.task, model.candidate, committee, entities=model.entities)
+    return Trained(whole, history, sum(one.best_validation for one in found) / len(found))
 
 
 def segment_length(config: NetworkConfig, parts: Split, training: Training) -> int:
@@ -142,7 +173,7 @@ def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
     """
     device = spans.end.device
     upto = replace(spans, end=parts.valid_end.to(device))
-    train_end, valid_end = spans.lane_end, upto.lane_end
+    train_end, valid_end = replace(spans, end=parts.train_end.to(device)).lane_end, upto.lane_end
     has_span = torch.nonzero(valid_end >= train_end.clamp(min=1) + spans.horizon)[:, 0]
     if not len(has_span):
         raise WindowError(
@@ -160,8 +191,9 @@ def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
 
 
 def _trainer(training: Training, watching: list[Callback], *, progress: bool) -> pl.Trainer:
-    patience = EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience)
-    callbacks = [*watching, patience]
+    callbacks = [*watching]
+    if training.holdout:
+        callbacks.append(EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience))
     if training.ema_decay:
         callbacks.append(WeightAveraging(avg_fn=average(training.ema_decay)))
     if progress:
@@ -188,4 +220,6 @@ def _trainer(training: Training, watching: list[Callback], *, progress: bool) ->
 
 def _on_cpu(batch: Any) -> Any:
     """A batch (tensors in tuples) on the CPU."""
-    return batch.cpu() if isinstance(batch, torch.Tensor) else type(batch)(*(_on_cpu(part) for part in batch))
+    if batch is None or isinstance(batch, torch.Tensor):
+        return batch if batch is None else batch.cpu()
+    return type(batch)(*(_on_cpu(part) for part in batch))

@@ -26,14 +26,15 @@ log = logging.getLogger(__name__)
 
 
 class Keeper(Checkpoint):
-    """Writes two files at each validation: the weights that did best so far, and all that the next step needs.
+    """Writes two files at each validation: the weights that did best so far (or the last ones, where the validation
+    is of what was learned), and all that the next step needs.
 
     The best weights come first, and each file appears under its name when it is complete: killed at any moment, a
     training goes on from the validation before and comes to the same end.
     """
 
-    def __init__(self, folder: Path, about: dict[str, str]) -> None:
-        self.folder, self.about = folder, about
+    def __init__(self, folder: Path, about: dict[str, str], *, takes_best: bool = True) -> None:
+        self.folder, self.about, self.takes_best = folder, about, takes_best
         self.rate = 0.0
         self.best: float | None = None
 
@@ -62,7 +63,7 @@ class Keeper(Checkpoint):
 
     def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
         loss = float(trainer.callback_metrics["val_loss"].nan_to_num(torch.inf))
-        if self.best is None or loss < self.best:
+        if self.best is None or loss < self.best or not self.takes_best:
             self.best = loss
             self._write(trainer, BEST)
         self._write(trainer, LAST)

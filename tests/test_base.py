@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rnnforecast.nn import base
 from rnnforecast.nn.places import Places
-from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.running import newest_sum, running_sum
 
 
 def series(length, *, rows=2, missing=0, seed=0):
@@ -49,6 +49,61 @@ def test_the_profile_does_not_see_beyond_its_cutoff_nor_change_with_where_memory
     assert torch.equal(base.profile(filled[:, 5:], Places(55, at - 5), 6, 6, 20), found)
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    season=st.integers(2, 9),
+    cycles=st.integers(1, 3),
+    block=st.integers(1, 6),
+    horizon=st.integers(1, 17),
+    missing=st.integers(0, 30),
+)
+def test_a_moved_profile_counts_each_season_from_the_level_it_had(season, cycles, block, horizon, missing):
+    filled = series(60, missing=missing)
+    at = torch.tensor([[48, 59], [52, 50]])
+    found = base.moved(filled, Places(60, at), season, cycles=cycles, block=block, horizon=horizon)
+
+    def mean(row, places):
+        values = [float(filled[row, place]) for place in places]
+        values = [value for value in values if not math.isnan(value)]
+        return sum(values) / len(values) if values else math.nan
+
+    for row in range(2):
+        for place in range(2):
+            cutoff = int(at[row, place])
+            for ahead in range(1, horizon + 1):
+                step = cutoff + ahead
+                while step > cutoff:
+                    step -= season
+                values = mean(row, [step - k * season for k in range(cycles)])
+                own = 0 if season == block else 1
+                ends = [cutoff, *(cutoff - (k + own) * season for k in range(cycles))]
+                levels = [mean(row, range(end - block + 1, end + 1)) for end in ends]
+                then = [level for level in levels[1:] if not math.isnan(level)]
+                expected = values + levels[0] - (sum(then) / len(then) if then else math.nan)
+                value = float(found[row, place, ahead - 1])
+                assert math.isnan(value) if math.isnan(expected) else value == pytest.approx(expected, rel=1e-5)
+
+
+def test_moved_seasons_are_exact_where_only_the_level_changes():
+    steps = torch.arange(200)
+    level = torch.where(steps < 150, 10.0, 30.0)
+    daily = torch.sin(2 * math.pi * steps / 12)
+    at = torch.tensor([[161]])  # a season after the step in the level
+    found = base.bases(
+        "moved",
+        (level + daily)[None],
+        level=torch.zeros(1, 1),
+        places=Places(200, at),
+        seasons=(12, 36),
+        horizon=10,
+        memory=160,
+    )
+    expected = 30 + daily[162:172]
+    for each in found[4:]:  # after the last value, the level and two seasonal naives
+        assert each[0, 0].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+    assert abs(float(found[3][0, 0, 0]) - float(expected[0])) > 15  # the seasonal naive of 36 steps knows nothing of it
+
+
 def test_the_bases_of_each_word_are_as_many_as_counted():
     filled, at, level = series(80, missing=3), torch.tensor([[60], [79]]), torch.full((2, 1), 7.0)
     expected = {
@@ -61,6 +116,10 @@ def test_the_bases_of_each_word_are_as_many_as_counted():
         ("profile", (5, 10)): 5,
         ("profile", (25,)): 4,
         ("profile", (26,)): 3,  # 50 remembered steps hold only one cycle
+        ("moved", (1,)): 2,
+        ("moved", (5, 10)): 7,  # the mean of four seasons of each, and the longer one alone
+        ("moved", (25,)): 4,  # one cycle and its level fill the memory
+        ("moved", (26,)): 3,
     }
     for (kind, seasons), number in expected.items():
         found = base.bases(kind, filled, level=level, places=Places(80, at), seasons=seasons, horizon=4, memory=50)
@@ -116,6 +175,13 @@ def test_a_running_sum_is_the_sum_of_a_loop(width, stride, decay, length):
         torch.testing.assert_close(found[:, step], expected)
 
 
+@settings(deadline=None, max_examples=60)
+@given(width=st.integers(1, 40), decay=st.sampled_from([1.0, 0.9]), more=st.integers(0, 9))
+def test_the_newest_sum_is_the_last_running_sum_to_the_last_bit(width, decay, more):
+    values = torch.randn(2, 3, width + more, generator=torch.Generator().manual_seed(width), dtype=torch.float64)
+    assert torch.equal(newest_sum(values, width, decay=decay), running_sum(values, width, decay=decay)[..., -1:])
+
+
 def test_a_huge_value_that_left_the_window_leaves_nothing_behind():
     values = torch.ones(1, 40)
     values[0, 5] = 1e30
@@ -140,10 +206,11 @@ def test_every_step_and_all_steps_named_are_the_same_places(rows, steps, before,
     assert torch.equal(every.of(past), past[:, before:])
 
 
-def test_a_mix_is_the_weighted_mean_of_the_forecasts_in_scaled_units():
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_mix_is_the_weighted_mean_of_the_forecasts_in_scaled_units(steps):
     last, season = torch.randn(2, 3, 1), torch.randn(2, 3, 4)
-    weights = torch.rand(2, 3, 2).softmax(dim=-1)
+    weights = torch.rand(2, 3, steps, 2).softmax(dim=-1)
     shift, scale = torch.randn(2, 3, 1), torch.rand(2, 3, 1) + 0.5
     found = base.mixed([season, last], weights, shift=shift, scale=scale)
-    expected = (weights[..., :1] * season + weights[..., 1:] * last - shift) / scale
+    expected = (weights[..., 0] * season + weights[..., 1] * last - shift) / scale
     torch.testing.assert_close(found, expected)

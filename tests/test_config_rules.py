@@ -13,6 +13,7 @@ from rnnforecast.config import (
     BASELINES,
     NETWORKS,
     PRESETS,
+    TRAININGS,
     Candidate,
     ConfigError,
     Model,
@@ -30,7 +31,6 @@ REFUSED = [
     ({"cell": "lstm", "activation": "relu"}, "gates are fixed functions", "choose cell: rnn"),
     ({"cell": "gru", "init": "identity"}, "state without gates", "choose cell: rnn"),
     ({"cell": "gru", "forget_bias": 1.0}, "only the LSTM has a forget gate", "choose cell: lstm"),
-    ({"dropout": 0.1}, "acts between stacked layers", "choose num_layers: 2"),
     ({"residual": True}, "there is no second", "choose num_layers: 2"),
     ({"bidirectional": True}, "would know the future", "give context_length"),
     ({"scaling": "last"}, "units are those of one window", "give context_length"),
@@ -40,6 +40,8 @@ REFUSED = [
     ({"lags": (2, 1)}, "each is read once", r"lags: \[1, 24\]"),
     ({"lags": (0, 1)}, "counts steps back", r"lags: \[1, 24\]"),
     ({"lags": (1, 1)}, "each is read once", "lags: seasons"),
+    ({"mix": "step", "base": "none"}, "nothing to mix", "choose base: naive"),
+    ({"mix": "step", "base": "linear"}, "nothing to mix", "choose base: naive"),
     (
         {"decoder": "autoregressive", "head": "gaussian", "context_length": 24},
         "carried recurrence",
@@ -105,6 +107,21 @@ def test_a_key_that_is_given_wins_over_the_preset():
     assert Candidate(model="segrnn", context_length=None, scaling="robust").context_length is None
 
 
+def test_training_follows_what_is_given_then_the_preset_then_the_defaults():
+    preset, plain = Candidate(model="m4-hourly"), Candidate(model="gru")
+    assert preset.trained_by(Training()).model_dump(include=set(TRAININGS["m4-hourly"])) == TRAININGS["m4-hourly"]
+    given = preset.trained_by(Training(max_steps=7, holdout=True))  # holdout: the default, but it was said
+    assert (given.max_steps, given.holdout) == (7, True)
+    assert given.cutoffs_per_segment == TRAININGS["m4-hourly"]["cutoffs_per_segment"]
+    assert plain.trained_by(Training(seed=3)) == Training(seed=3)
+
+
+@pytest.mark.parametrize("model", TRAININGS)
+def test_the_keys_of_a_preset_s_training_are_keys_of_training(model):
+    assert model in PRESETS
+    assert checked(Training, dict(TRAININGS[model]))
+
+
 def test_what_a_preset_has_chosen_is_told_where_it_does_not_go_with_a_key():
     with pytest.raises(
         ConfigError, match=r"decoder: autoregressive with head: quantiles.*`model: deepar` sets decoder"
@@ -132,7 +149,11 @@ def test_a_dump_of_a_candidate_reads_back_though_it_names_every_key(model):
     [
         (Parts, {"cell": "lsmt"}, r"^cell: expected rnn, lstm or gru; found 'lsmt'; did you mean `lstm`\?$"),
         (Parts, {"hiden_size": 3}, r"^hiden_size: unknown key; did you mean `hidden_size`\?$"),
-        (Parts, {"lags": "season"}, r"^lags: expected a list or seasons; found 'season'; did you mean `seasons`\?$"),
+        (
+            Parts,
+            {"lags": "season"},
+            r"^lags: expected a list or seasons or cycles; found 'season'; did you mean `seasons`\?$",
+        ),
         (Candidate, {"model": "SegRNN"}, r"model: .*found 'SegRNN'; did you mean `segrnn`\?$"),
         (Candidate, {"model": "deepar", "decoder": "autoregresive"}, "did you mean `autoregressive`"),
         (Training, {"learning_rate": "atuo"}, r"^learning_rate: expected a number or auto; .*did you mean `auto`\?$"),
@@ -190,6 +211,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
     """What is allowed, by hand: all pairs but these."""
     apart = [
         ({"activation": "relu"}, {"forget_bias": 1.0}),
+        *(({"base": word}, {"mix": "step"}) for word in ("none", "linear")),
         ({"cell": "gru"}, {"init": "identity"}),
         ({"cell": "lstm"}, {"init": "identity"}),
         ({"cell": "gru"}, {"forget_bias": 1.0}),

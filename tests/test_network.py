@@ -8,12 +8,14 @@ import torch
 from builders import rich, rich_task, task, untrained, waves
 
 from rnnforecast.batches import Spans, gather
+from rnnforecast.config import Candidate
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import steps_seen
 from rnnforecast.nn.memory import State, extend, since_reading
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.sampling import _uniform, paths
 from rnnforecast.panel import Cutoffs, Panel
+from rnnforecast.recurrent import network_config
 
 LANE = torch.zeros(1, dtype=torch.int64)
 
@@ -110,6 +112,38 @@ def test_segments_are_read_by_interleaved_recurrences_each_going_on_from_a_segme
         own = seen[:, step % 3 : step + 1 : 3]  # this step, three before it, six before it, ...
         expected, _ = encoder.recurrence(encoder.embed(own))
         torch.testing.assert_close(found[:, step], expected[:, -1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_skip_adds_a_linear_image_of_each_step_to_what_the_recurrence_says_of_it():
+    parts = untrained("lstm", num_layers=2, patch_length=3, skip=True).network.config.parts
+    encoder, seen = Encoder(parts, features=5, statics=0), torch.randn(2, 17, 5)
+    image = seen @ encoder.skip.weight.T + encoder.skip.bias
+    start = encoder.initial(torch.zeros(2, 0))
+    (found, after), window = encoder(seen, start), encoder.window(seen, tuple(part[:, :, 0] for part in start))
+    encoder.skip = None
+    (plain, same), behind = encoder(seen, start), encoder.window(seen, tuple(part[:, :, 0] for part in start))
+    torch.testing.assert_close(found, plain + image)
+    assert all(torch.equal(*each) for each in zip(after, same, strict=True))  # the state knows nothing of it
+    torch.testing.assert_close(window[0], behind[0] + image[:, -1])
+    torch.testing.assert_close(window[1], behind[1] + image)
+
+
+@pytest.mark.parametrize(
+    ("seasons", "horizon", "expected"),
+    [
+        ((1,), 3, []),
+        ((4,), 3, [1, 2, 3, 4]),
+        ((4,), 9, [1, 2, 3, 4]),
+        ((4, 12), 3, [1, 2, 3, 4, 10, 11, 12]),
+        ((4, 12), 20, list(range(1, 13))),
+    ],
+)
+def test_lags_of_cycles_are_the_shortest_season_and_what_lay_before_the_horizon_in_the_longer(
+    seasons, horizon, expected
+):
+    config = network_config(task(seasons=seasons, horizon=horizon), Candidate(model="gru", lags="cycles"))
+    assert list(config.lags) == expected
+    assert config.memory >= max(expected, default=0)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])

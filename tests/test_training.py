@@ -124,6 +124,26 @@ def test_training_never_reads_what_comes_after_its_span(panel):
     assert torch.equal(*weights)
 
 
+def test_without_a_holdout_the_validation_span_is_learned_too_all_steps_are_made_and_the_last_weights_taken(panel):
+    parts = windows.split(panel, 18, 18)
+    other = Panel(**{**{k: v for k, v in vars(panel).items() if k != "lengths"}, "values": panel.values.clone()})
+    for series in range(len(panel)):
+        begin = int(panel.offsets[series])
+        other.values[begin + int(parts.train_end[series]) : begin + int(parts.valid_end[series])] += 5.0
+    free = {"holdout": False, "max_steps": 20, "validate_every": 5, "patience": 1, "learning_rate": 1e-7}
+    fits = {name: fit(which, "gru", **free) for name, which in (("as it is", panel), ("other end", other))}
+    assert [row["step"] for row in fits["as it is"].history if "val_loss" in row] == [5, 10, 15, 20]
+    mixes = [each.model.network.mix.weight for each in fits.values()]
+    assert not torch.equal(*mixes)
+    # With a holdout, what is learned from ends before it: the weights of the same steps are the same.
+    kept = [fit(which, "gru", max_steps=5, validate_every=5).model.network.mix.weight for which in (panel, other)]
+    assert torch.equal(*kept)
+    torn = {"max_steps": 20, "validate_every": 1, "learning_rate": 5.0, "gradient_clip_val": 100.0, "ema_decay": 0.0}
+    worse = fit(panel, "gru", holdout=False, **torn)
+    losses = [row["val_loss"] for row in worse.history if "val_loss" in row]
+    assert worse.best_validation == losses[-1] > min(losses)  # the last weights, though there were better ones
+
+
 @pytest.mark.parametrize(("algorithm", "limit"), [("norm", 0.01), ("value", 0.001)])
 def test_gradients_are_clipped_before_the_step(panel, algorithm, limit, monkeypatch):
     seen = []

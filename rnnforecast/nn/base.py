@@ -2,10 +2,12 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from rnnforecast.config_parts import Base
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.shape import MOVED_CYCLES
 
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 
@@ -42,10 +44,43 @@ def profile(filled: Tensor, places: Places, season: int, cycles: int, horizon: i
 
     filled [R, M + T]; returns [R, K, H]. Values from before the first reading are skipped; NaN where there is no other.
     """
-    known = torch.stack([filled.nan_to_num(0.0), (~filled.isnan()).to(filled)])
+    return last_cycle(_mean_of_seasons(filled, cycles, season), places, season, horizon)
+
+
+def moved(filled: Tensor, places: Places, season: int, *, cycles: int, block: int, horizon: int) -> Tensor:
+    """The seasonal profile of the last `cycles` seasons, moved by how much the level has changed since.
+
+    The level at a step is the mean of the `block` values that end there. Each of the seasons counts from the level as
+    it was that many seasons before the cutoff; a season of one block from its own level, at its end. So at a cutoff t:
+    profile[t + h] + level[t] - the mean of these levels; of logarithms, ratios. Shapes as in `profile`; NaN where a
+    season or a level has no reading.
+    """
+    level = _mean_of_seasons(filled, block, 1)
+    then = _mean_of_seasons(level, cycles, season)
+    if season != block:
+        then = F.pad(then[:, :-season], (season, 0), value=torch.nan)
+    mean = _mean_of_seasons(filled, cycles, season)
+    return last_cycle(mean, places, season, horizon) + places.of(level - then)[..., None]
+
+
+def _mean_of_seasons(values: Tensor, cycles: int, season: int) -> Tensor:
+    """At each step the mean of what is known of the values of it and of the `cycles` - 1 steps before it that lie whole
+    seasons back; NaN where there is none."""
+    known = torch.stack([values.nan_to_num(0.0), (~values.isnan()).to(values)])
     summed, count = running_sum(known, cycles, stride=season)
-    mean = summed / count.where(count > 0, torch.nan)
-    return last_cycle(mean, places, season, horizon)
+    return summed / count.where(count > 0, torch.nan)
+
+
+def linear(recent: Tensor, maps: Tensor, which: Tensor) -> Tensor:
+    """The linear forecast [R, K, H] of recent steps [R, K, L] by one of the maps [1 + S, L, H], `which` [R]."""
+    with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
+        if len(maps) == 1:
+            return recent @ maps[0]
+        found = recent.new_empty(*recent.shape[:2], maps.shape[2])
+        for one in which.unique().tolist():  # a map for each row, side by side, would be far larger than the rows
+            rows = which == one
+            found[rows] = recent[rows] @ maps[one]
+        return found
 
 
 def bases(
@@ -55,9 +90,12 @@ def bases(
 
     filled [R, M + T], level [R, K], memory: M.
     """
-    if kind == "none":
+    if not count(kind, seasons, memory):
         return []
     found = naive_forecasts(filled, level, places, seasons, horizon)
+    for season, cycles in _moved(kind, seasons, memory):
+        each = moved(filled, places, season, cycles=cycles, block=_shortest(seasons), horizon=horizon)
+        found.append(torch.where(each.isnan(), level[..., None], each))
     season = _profile_season(kind, seasons, memory)
     if season:
         mean = profile(filled, places, season, memory // season, horizon)
@@ -66,23 +104,41 @@ def bases(
 
 
 def mixed(forecasts: list[Tensor], weights: Tensor, *, shift: Tensor, scale: Tensor) -> Tensor:
-    """Forecasts in units of the data, mixed with weights [R, K, S], as [R, K, H] in scaled units; shift, scale
-    [R, K, 1]."""
-    shares = (weights / scale).unbind(dim=-1)
-    parts = [(forecast - shift) * share[..., None] for forecast, share in zip(forecasts, shares, strict=True)]
+    """Forecasts in units of the data, mixed with weights [R, K, H, S] (or [R, K, 1, S], the same for all steps), as
+    [R, K, H] in scaled units; shift, scale [R, K, 1]."""
+    shares = (weights / scale[..., None]).unbind(dim=-1)
+    parts = [(forecast - shift) * share for forecast, share in zip(forecasts, shares, strict=True)]
     parts.sort(key=lambda part: part.shape[-1])  # the flat ones are added up first, at no cost
     return sum(parts[1:], parts[0])
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
-    """S: how many forecasts a base mixes."""
-    if kind == "none":
+    """S: how many naive forecasts a base mixes; a linear one mixes none."""
+    if kind in ("none", "linear"):
         return 0
-    return 2 + sum(season > 1 for season in seasons) + bool(_profile_season(kind, seasons, memory))
+    more = len(_moved(kind, seasons, memory)) + bool(_profile_season(kind, seasons, memory))
+    return 2 + sum(season > 1 for season in seasons) + more
+
+
+def _shortest(seasons: tuple[int, ...]) -> int:
+    """The shortest season longer than one step; 0 where there is none."""
+    return min((season for season in seasons if season > 1), default=0)
+
+
+def _moved(kind: Base, seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:
+    """Seasons that are moved with the level, and over how many cycles their mean is taken."""
+    if kind != "moved" or not _shortest(seasons):
+        return []
+    found = []
+    for season in seasons:
+        most = min((memory - _shortest(seasons)) // season, MOVED_CYCLES)
+        alone = () if season == _shortest(seasons) else (1,)  # that would be its seasonal naive, nearly
+        found += [(season, cycles) for cycles in sorted({*alone, most}) if cycles >= 1]
+    return found
 
 
 def _profile_season(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
     """The shortest season longer than one step, whose profile is a base; 0 where there is none."""
-    shortest = min((season for season in seasons if season > 1), default=0)
+    shortest = _shortest(seasons)
     enough = bool(shortest) and memory // shortest >= FEWEST_CYCLES
     return shortest if kind == "profile" and enough else 0

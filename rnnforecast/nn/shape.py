@@ -6,6 +6,8 @@ from rnnforecast.config_parts import Parts
 
 BLOCK_WITHOUT_SEASON = 8
 PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
+MOST_OWN = 30_000_000  # numbers that linear bases of single series may be solved from
+MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
 
@@ -39,6 +41,10 @@ class NetworkConfig:
         """Values so many steps before the next one are inputs."""
         if self.parts.lags == "seasons":
             return tuple(season for season in self.seasons if season > 1)
+        if self.parts.lags == "cycles":
+            repeated = tuple(season for season in self.seasons if season > 1)
+            spans = [range(max(1, season - self.horizon + 1), season + 1) for season in repeated[1:]]
+            return tuple(sorted({*range(1, min(repeated, default=0) + 1), *(lag for span in spans for lag in span)}))
         return self.parts.lags
 
     @property
@@ -55,7 +61,20 @@ class NetworkConfig:
     def memory(self) -> int:
         """M: steps that the state remembers."""
         cycles = PROFILE_CYCLES * self.seasons[0] if self.parts.base == "profile" and self.seasons[0] > 1 else 0
+        if self.parts.base == "moved" and max(self.seasons) > 1:
+            cycles = MOVED_CYCLES * max(self.seasons) + min(season for season in self.seasons if season > 1)
         return max(self.block * self.blocks, self.reach + max((1, *self.lags)), cycles)
+
+    @property
+    def linear_steps(self) -> int:
+        """L: steps that the linear base is a map of; 0 where the base is another."""
+        return (self.window or self.memory) if self.parts.base == "linear" else 0
+
+    @property
+    def linear_maps(self) -> int:
+        """One linear base for all series, and where the network knows them by name and they are few, one for each."""
+        own = self.series * self.channels
+        return 1 + own if own * self.linear_steps * max(self.linear_steps, self.horizon) <= MOST_OWN else 1
 
     @property
     def attended(self) -> int:

@@ -22,3 +22,10 @@ def inverse(name: Transform, values: Tensor) -> Tensor:
         return values
     bounded = values.clamp(-LARGEST_EXPONENT, LARGEST_EXPONENT)
     return torch.exp(bounded) if name == "log" else torch.sinh(bounded)
+
+
+def slope(name: Transform, values: Tensor) -> Tensor:
+    """Data units in one transformed unit, at these values."""
+    if name == "log":
+        return values.abs().clamp(min=SMALLEST)
+    return (values.square() + 1).sqrt() if name == "asinh" else torch.ones_like(values)
