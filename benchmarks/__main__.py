@@ -8,7 +8,7 @@ NAMES = {
     "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
     "defaults": ("benchmarks.defaults", "the untouched default pipeline on every regular public set"),
-    "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and how soon the command line begins"),
+    "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and what commands take that train nothing"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
 }
 
