@@ -198,6 +198,7 @@ LOADED = [
     (["import rnnforecast.config"], FILE),
     (["import rnnforecast.ingest"], TABLE),
     (["import rnnforecast.flows.ingest"], FLOW),
+    (["import rnnforecast.cli_table"], {*TABLE, "rich"}),
     (["import rnnforecast.registry"], STORE),  # `versions`
     (["import rnnforecast.flows.upkeep"], FLOW | STORE),
     (["import rnnforecast.forecast"], {*FILE, "torch", "numpy", "scipy", "safetensors"}),  # what serving needs
