@@ -120,7 +120,7 @@ def leaderboard(
 ) -> list[dict[str, Any]]:
     """The leaderboard that the pipeline chooses by, best first."""
     results = [backtest.run(model, panel, cutoffs, label=label) for label, model in models.items()]
-    series = backtest.by_series(results, backtest.long_frame(panel, end), season_length=season)
+    series = backtest.by_series(results, panel, end, season_length=season)
     return backtest.leaderboard(results, series, metric=metric).to_dicts()
 
 
@@ -142,7 +142,7 @@ def score(
     model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, history: Panel, season: int
 ) -> dict[str, float | None]:
     """MASE (mean over series), WQL (all series together) and coverage of a model on the last span."""
-    scored = backtest.with_actuals(forecasts(model, panel, cutoffs), panel)
+    scored = backtest.with_actuals(forecasts(model, panel, cutoffs), panel, cutoffs)
     series = per_series(scored, backtest.long_frame(history), season_length=season)
     found = overall(scored, series)
     return {name: found[name] for name in ("mase", "wql", "coverage")}

@@ -76,7 +76,8 @@ def both(folder: str, count: int, threads: int) -> Callable[[], dict[str, Any]]:
         series.HORIZON, cell="lstm", season_length=(24, 168), frequency="1h", max_steps=1, validate_every=1
     )
     model.fit(series.frame(20))
-    width = next(model.model.network.encoder.recurrence.children())[0].input_size
+    first: torch.nn.LSTM = model.model.network.encoder.recurrence.layers[0]  # type: ignore[assignment]
+    width = first.input_size
     lstm = torch.nn.LSTM(width, series.HIDDEN, batch_first=True)
     head = torch.nn.Linear(series.HIDDEN, series.HORIZON * len(model.settings.quantile_levels))
     inputs = torch.randn(LANES, series.STEPS, width)

@@ -28,7 +28,7 @@ class Segment(NamedTuple):
     before: Inputs  # the M steps before the segment
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
-    units: Tensor  # [R, 2] what the seasonal naive's errors are: relative and absolute
+    units: Tensor  # [R, 3] of errors, see `learner_weighting.error_units`
 
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
@@ -81,7 +81,7 @@ class Spans:
     codes: Tensor  # [E], which embedding each entity has
     horizon: int
     memory: int
-    units: Tensor | None = None  # [S, 2] what the seasonal naive's errors are; absent: 1
+    units: Tensor | None = None  # [S, 3] of errors, see `learner_weighting.error_units`; absent: 1
 
     @property
     def lane_end(self) -> Tensor:
@@ -105,7 +105,7 @@ class Spans:
         before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
         everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
         fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
-        units = torch.ones(len(series), 2, device=start.device) if self.units is None else self.units[series]
+        units = torch.ones(len(series), 3, device=start.device) if self.units is None else self.units[series]
         return Segment(inputs, targets, target_mask, before, fresh, everywhere, units)
 
 

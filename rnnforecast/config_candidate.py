@@ -40,6 +40,17 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "head": "point",
             "loss": "mae",
         },
+        "ltsf": {
+            "context_length": 720,
+            "patch_length": 48,
+            "embedding_size": 16,
+            "dropout": 0.5,
+            "decoder": "parallel",
+            "scaling": "last",
+            "base": "linear",
+            "head": "point",
+            "loss": "mae",
+        },
         "m4-hourly": {
             "cell": "lstm",
             "hidden_size": 96,
@@ -56,6 +67,13 @@ NETWORKS: Final = tuple(PRESETS)
 # How a preset is trained, where that differs from the defaults of `Training`; a key that is given wins, here too.
 TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
+        "ltsf": {
+            "max_steps": 600,
+            "batch_size": 128,
+            "ema_decay": 0.995,
+            "validate_every": 100,
+            "weighting": "spread",
+        },
         "m4-hourly": {
             "max_steps": 1_500,
             "batch_size": 8,
@@ -81,6 +99,7 @@ Model = Literal[
     "mqrnn",
     "deepar",
     "segrnn",
+    "ltsf",
     "m4-hourly",
 ]
 
@@ -89,8 +108,8 @@ class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
-        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, m4-hourly): its other keys say how it differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
+        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 

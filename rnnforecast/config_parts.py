@@ -12,7 +12,7 @@ from rnnforecast.config_section import Section
 Cell = Literal["rnn", "lstm", "gru"]
 Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin"]
 Transform = Literal["none", "log", "asinh"]
-Base = Literal["none", "naive", "profile", "moved"]
+Base = Literal["none", "naive", "profile", "moved", "linear"]
 Decoder = Literal["direct", "seq2seq", "attention", "parallel", "autoregressive"]
 HeadName = Literal["quantiles", "point", "gaussian", "student_t", "negative_binomial"]
 
@@ -24,7 +24,7 @@ class Parts(Section):
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the vanilla rnn.")
     hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
     num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers, and before the decoder.")
     residual: bool = Field(False, description="Add each stacked layer's input to its output.")
     skip: bool = Field(
         False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."
@@ -58,7 +58,7 @@ class Parts(Section):
     base: Base = Field(
         "naive",
         description="What the network corrects: none, or a learned convex mix of naive forecasts; `profile` adds the "
-        "mean seasonal profile.",
+        "mean seasonal profile; `linear` is a linear map of the window, solved by ridge regression.",
     )
     mix: Literal["cutoff", "step"] = Field(
         "cutoff", description="Weights of that mix: the same for all steps of a forecast, or others for each step."

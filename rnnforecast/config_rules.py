@@ -67,13 +67,6 @@ RULES: Final = (
         "choose cell: lstm, or leave forget_bias out",
     ),
     Rule(
-        ("dropout", "num_layers"),
-        lambda dropout, layers: dropout > 0 and layers == 1,
-        "dropout with num_layers 1",
-        "dropout acts between stacked layers, and there is one",
-        "choose num_layers: 2 or more, or leave dropout out",
-    ),
-    Rule(
         ("residual", "num_layers"),
         lambda residual, layers: residual and layers == 1,
         "residual with num_layers 1",
@@ -111,8 +104,8 @@ RULES: Final = (
     ),
     Rule(
         ("mix", "base"),
-        lambda mix, base: mix != DEFAULTS["mix"] and base == "none",
-        "mix step with base none",
+        lambda mix, base: mix != DEFAULTS["mix"] and base in ("none", "linear"),
+        "mix step with base none or linear",
         "there is nothing to mix",
         "choose base: naive, profile or moved, or leave mix out",
     ),

@@ -42,10 +42,10 @@ class Training(Section):
         "`max_steps`, and take the last weights.",
     )
     members: int = Field(1, ge=1, le=100, description="Networks trained from as many seeds; their mean is forecast.")
-    weighting: Literal["scale", "level", "season", "both"] = Field(
+    weighting: Literal["scale", "level", "season", "both", "spread"] = Field(
         "scale",
-        description="What an error counts in: units of scaling, of the value it misses (as in sMAPE), of the seasonal "
-        "naive's error in its series (as in MASE), or half of each.",
+        description="What an error counts in: units of scaling, of the value it misses (as sMAPE), of the seasonal "
+        "naive's error in its series (as MASE does), half of each, or of its series' spread (as standardised values).",
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
     devices: int = Field(1, ge=1, description="GPUs (or processes) that train one network side by side.")

@@ -17,6 +17,7 @@ from rnnforecast.frame import FrameError
 from rnnforecast.inspection import attention_weights
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.stream import Stream
 from rnnforecast.task import Task
 
 SECTIONS: tuple[type, ...] = (TaskSettings, Candidate, Training)
@@ -119,6 +120,13 @@ class Forecaster:
         places = self._cutoffs(panel, cutoffs)
         require_known(panel, self.model.task.horizon, places)
         return backtest.run(self.model, panel, places, label=self.candidate.label).scored
+
+    def stream(self, frame: pl.DataFrame, *, lateness: int | None = None) -> Stream:
+        """Follow the series of a long frame from here on: new rows in, forecasts out, one step of the recurrence each.
+
+        Rows may come late by up to `lateness` steps, by default a horizon. Raises FrameError, StreamError.
+        """
+        return Stream.start(self.model, frame, lateness=lateness)
 
     def attention(self, frame: pl.DataFrame) -> pl.DataFrame:
         """What the attention decoder looks at when it forecasts from the last readings.

@@ -118,6 +118,11 @@ def slices(frame: Frame) -> Iterator[pl.DataFrame]:
         yield from frame.collect_batches(chunk_size=BATCH, maintain_order=True)
 
 
+def names_of(frame: Frame) -> list[str]:
+    """The series of a frame, in order."""
+    return frame.lazy().select(pl.col(SERIES_ID).unique().sort()).collect()[SERIES_ID].to_list()
+
+
 def whole_series(frame: Frame) -> Iterator[pl.DataFrame]:
     """A frame in parts of whole series, in the order of their names; each part is looked for in all of it."""
     name = pl.col(SERIES_ID).cast(pl.String)
@@ -125,8 +130,8 @@ def whole_series(frame: Frame) -> Iterator[pl.DataFrame]:
     if int(counts["len"].sum()) <= WHOLE:
         yield frame.lazy().collect()
         return
-    parts = counts.with_columns(part=(pl.col("len").cum_sum() - 1) // WHOLE)
-    ends = parts.group_by("part", maintain_order=True).agg(
+    part = (pl.col("len").cum_sum() - 1) // WHOLE
+    ends = counts.group_by(part.alias("part"), maintain_order=True).agg(
         first=pl.col(SERIES_ID).first(), last=pl.col(SERIES_ID).last()
     )
     for _, first, last in ends.iter_rows():

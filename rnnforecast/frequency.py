@@ -162,7 +162,8 @@ def infer(timestamps: pl.Series, series_ids: pl.Series) -> Frequency:
 def infer_in(parts: Callable[[], Iterable[tuple[pl.Series, pl.Series]]]) -> Frequency:
     """The same, of timestamps and series ids that come in `parts` of whole series, called for twice."""
     steps: list[pl.DataFrame] = []
-    days, weekends, dtype = 0, 0, pl.Int64()
+    dtype: pl.DataType = pl.Int64()
+    days, weekends = 0, 0
     for times in map(_sorted, parts()):
         dtype = times.schema["t"]
         apart = pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)

@@ -87,8 +87,12 @@ class Learner(pl.LightningModule):
         told = actual.where(weight, torch.nan) if teacher_forcing else None
         forecast = self.network.decode(encoding, at, actual=told, teacher_forcing=teacher_forcing)
         losses, how = self.network.loss(forecast, actual), self.training_config.weighting
+        degree = self.network.head.degree
         if how != "scale":
-            losses = losses * weights(how, forecast.scale, actual, units=batch.units, bend=config.parts.transform)
+            counts = weights(how, forecast.scale, actual, units=batch.units, bend=config.parts.transform)
+            losses = losses * counts**degree
+        if self.network.misses is not None:
+            losses = losses / self.network.misses**degree
         return (losses * weight).sum() / weight.sum().clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -132,8 +136,8 @@ def following(batch: Segment, at: Tensor | None, horizon: int, *, bent: Transfor
     return values, places.windows(batch.target_mask, 0, horizon) & may[..., None]
 
 
-def validation_cutoffs(batch: Segment) -> Tensor:
-    """Evenly spread cutoffs [B, K] where a loss may stand."""
+def validation_cutoffs(batch: Segment, most: int = VALIDATION_CUTOFFS) -> Tensor:
+    """Evenly spread cutoffs [B, K] where a loss may stand, so many at most."""
     at = torch.nonzero(batch.first[0])[:, 0]
-    count = min(len(at), VALIDATION_CUTOFFS)
+    count = min(len(at), most)
     return at[torch.linspace(0, len(at) - 1, count, device=at.device).long()].expand(len(batch.fresh), -1)

@@ -119,8 +119,8 @@ def scored(pipeline: Pipeline, observations: Frame) -> pl.DataFrame | None:
     if rows is None:
         return None
     first, last = rows[TIMESTAMP].min(), rows[TIMESTAMP].max()
-    actual = observations.lazy().select(*KEY, TARGET).filter(pl.col(TIMESTAMP).is_between(first, last))
-    actual = actual.drop_nulls(TARGET).join(rows.lazy().select(KEY).unique(), on=list(KEY), how="semi").collect()
+    read = observations.lazy().select(*KEY, TARGET).filter(pl.col(TIMESTAMP).is_between(first, last))
+    actual = read.drop_nulls(TARGET).join(rows.lazy().select(KEY).unique(), on=list(KEY), how="semi").collect()
     rows = rows.join(actual, on=list(KEY), how="inner", maintain_order="left")
     return None if rows.is_empty() else rows
 

@@ -7,6 +7,7 @@ Z static covariates, M cutoffs.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import polars as pl
@@ -107,6 +108,23 @@ class Panel:
             inside = self.offsets[low : high + 2].clamp(first, stop).diff()
             series = torch.arange(low, high + 1).repeat_interleave(inside)
             yield Block(slice(first, stop), series, torch.arange(first, stop) - self.offsets[series])
+
+    def parts(self) -> Iterator[tuple[slice, "Panel"]]:
+        """The panel a few whole series at a time, as views of it, and which series they are."""
+        number = (self.offsets[1:] - 1) // STEPS_AT_ONCE
+        ends = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
+        for first, last in pairwise([0, *ends]):
+            series, rows = slice(first, last), slice(int(self.offsets[first]), int(self.offsets[last]))
+            yield (
+                series,
+                replace(
+                    self,
+                    series_ids=self.series_ids[series],
+                    offsets=self.offsets[first : last + 1] - self.offsets[first],
+                    **{name: getattr(self, name)[series] for name in ("starts", "static")},
+                    **{name: getattr(self, name)[rows] for name in ("values", "mask", "past", "known")},
+                ),
+            )
 
     @property
     def entities(self) -> tuple[str, ...]:

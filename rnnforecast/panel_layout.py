@@ -60,7 +60,7 @@ class Layout:
         return cls(rows, spans, tuple(past), tuple(known), tuple(static), tuple(channels))
 
     def groups(self, steps: int, *, entities: int = 1) -> Iterator["Layout"]:
-        """The layout in parts of about so many steps, of whole entities: a multiple of `entities` in all but the last."""
+        """The layout in parts of about so many steps, each but the last of a multiple of `entities`."""
         unit = entities * (len(self.channels) or 1)
         places = pl.int_range(pl.len()) // unit
         sizes = (

@@ -59,6 +59,12 @@ class RecurrentModel:
 
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff: all cutoffs of a series come from one pass over it."""
+        mean, quantiles = self.tensors_at(panel, cutoffs)
+        found = quantiles.numpy().astype(np.float64)
+        return forecast_frame(panel, cutoffs, mean.numpy(), found, levels=self.task.quantile_levels)
+
+    def tensors_at(self, panel: Panel, cutoffs: Cutoffs) -> tuple[Tensor, Tensor]:
+        """The same as numbers alone: means [M, H] and quantiles [M, H, Q] of the M cutoffs, in their order."""
         require_positive(panel, self.candidate.transform)
         channels, levels, horizon = panel.channels, self.task.quantile_levels, self.task.horizon
         # The channels of an entity share its passes: each (entity, position) is decoded once.
@@ -73,8 +79,7 @@ class RecurrentModel:
             for lanes in _passes(needed):
                 self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
         channel = cutoffs.series % channels
-        mean, quantiles = means[which, channel].numpy(), found[which, channel].numpy().astype(np.float64)
-        return forecast_frame(panel, cutoffs, mean, quantiles, levels=levels)
+        return means[which, channel], found[which, channel]
 
     def _pass(
         self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: tuple[Tensor, Tensor]

@@ -146,8 +146,7 @@ def _judged(trial: Trial, question: Question) -> Trial:
         result = backtest.run(trained.model, panel, question.cutoffs, label=trial.candidate.label)
         if not result.scored[MEDIAN].is_finite().all():
             raise SearchError("its forecasts are not finite: the training diverged")
-        history = backtest.long_frame(panel, parts.train_end)
-        series = backtest.by_series([result], history, season_length=task.season_length)
+        series = backtest.by_series([result], panel, parts.train_end, season_length=task.season_length)
         scores = metrics.overall(result.scored, series)
         metric = backtest.decisive(ground.backtest.metric, [scores[ground.backtest.metric]])
         if scores[metric] is None:

@@ -69,6 +69,11 @@ class Task:
             resample=self.resample,
         )
 
+    def reads_like(self, other: "Task") -> bool:
+        """Whether both make the same panel of a frame."""
+        names = ("frequency", "past", "known", "static", "channels", "resample")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a model's config.json."""
         return asdict(self)

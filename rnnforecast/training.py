@@ -30,6 +30,7 @@ from rnnforecast.recurrent import RecurrentModel, network_config, require_positi
 from rnnforecast.task import Task
 from rnnforecast.training_callbacks import Quiet, Recorder, average, interruptible
 from rnnforecast.training_checkpoints import LAST, Keeper, identity
+from rnnforecast.training_linear import solve
 from rnnforecast.training_rate import find_rate
 from rnnforecast.training_statistics import calibrate, standardise
 from rnnforecast.windows import Split, WindowError
@@ -93,6 +94,10 @@ def fit(
         if training.devices == 1:  # resident on the one device; several take their batches from the main memory
             spans = spans.to(trainer.strategy.root_device)
         checked = validation(spans, parts, 0 if config.window else steps)  # a window needs no run-up
+        if not kept:
+            device = spans.end.device
+            known = replace(spans, end=parts.train_end.to(device))  # judged by what they were not solved from
+            solve(network.to(device), known, checked, weighting=training.weighting)
         lanes = batch_size(config, parts, training, steps)
         carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
         stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed)
@@ -215,4 +220,6 @@ def _trainer(training: Training, watching: list[Callback], *, progress: bool) ->
 
 def _on_cpu(batch: Any) -> Any:
     """A batch (tensors in tuples) on the CPU."""
-    return batch.cpu() if isinstance(batch, torch.Tensor) else type(batch)(*(_on_cpu(part) for part in batch))
+    if batch is None or isinstance(batch, torch.Tensor):
+        return batch if batch is None else batch.cpu()
+    return type(batch)(*(_on_cpu(part) for part in batch))

@@ -18,12 +18,12 @@ FACTORS = {
         {"cell": "gru", "activation": "tanh"},
     ],
     "layers": [
-        {"num_layers": 1, "dropout": 0.0, "residual": False},
-        {"num_layers": 2, "dropout": 0.0, "residual": False},
-        {"num_layers": 2, "dropout": 0.2, "residual": False},
-        {"num_layers": 2, "dropout": 0.0, "residual": True},
+        {"num_layers": 1, "residual": False},
+        {"num_layers": 2, "residual": False},
+        {"num_layers": 2, "residual": True},
     ],
     "skip": [{"skip": False}, {"skip": True}],
+    "dropout": [{"dropout": 0.0}, {"dropout": 0.2}],
     "bidirectional": [{"bidirectional": False}, {"bidirectional": True}],
     "start": [{"start": word} for word in ("zero", "learned", "static")],
     "init": [
@@ -38,7 +38,7 @@ FACTORS = {
     "embedding_size": [{"embedding_size": 0}, {"embedding_size": 4}],
     "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin")],
     "transform": [{"transform": word} for word in ("none", "log", "asinh")],
-    "base": [{"base": word} for word in ("none", "naive", "profile", "moved")],
+    "base": [{"base": word} for word in ("none", "naive", "profile", "moved", "linear")],
     "mix": [{"mix": word} for word in ("cutoff", "step")],
     "decoder": [
         {**OTHERS, "decoder": "direct"},

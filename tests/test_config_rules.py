@@ -31,7 +31,6 @@ REFUSED = [
     ({"cell": "lstm", "activation": "relu"}, "gates are fixed functions", "choose cell: rnn"),
     ({"cell": "gru", "init": "identity"}, "state without gates", "choose cell: rnn"),
     ({"cell": "gru", "forget_bias": 1.0}, "only the LSTM has a forget gate", "choose cell: lstm"),
-    ({"dropout": 0.1}, "acts between stacked layers", "choose num_layers: 2"),
     ({"residual": True}, "there is no second", "choose num_layers: 2"),
     ({"bidirectional": True}, "would know the future", "give context_length"),
     ({"scaling": "last"}, "units are those of one window", "give context_length"),
@@ -42,6 +41,7 @@ REFUSED = [
     ({"lags": (0, 1)}, "counts steps back", r"lags: \[1, 24\]"),
     ({"lags": (1, 1)}, "each is read once", "lags: seasons"),
     ({"mix": "step", "base": "none"}, "nothing to mix", "choose base: naive"),
+    ({"mix": "step", "base": "linear"}, "nothing to mix", "choose base: naive"),
     (
         {"decoder": "autoregressive", "head": "gaussian", "context_length": 24},
         "carried recurrence",
@@ -211,7 +211,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
     """What is allowed, by hand: all pairs but these."""
     apart = [
         ({"activation": "relu"}, {"forget_bias": 1.0}),
-        ({"base": "none"}, {"mix": "step"}),
+        *(({"base": word}, {"mix": "step"}) for word in ("none", "linear")),
         ({"cell": "gru"}, {"init": "identity"}),
         ({"cell": "lstm"}, {"init": "identity"}),
         ({"cell": "gru"}, {"forget_bias": 1.0}),

@@ -1,5 +1,6 @@
 """A panel from a stream of batches is the panel from the frame, however the stream was cut; so are its groups."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -9,9 +10,10 @@ from builders import rich, rich_task, task, untrained, waves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rnnforecast import forecast, frame_rows, panel_layout, recurrent
+from rnnforecast import backtest, forecast, frame_rows, panel_layout, recurrent
+from rnnforecast import panel as panels
 from rnnforecast.frame import FrameError, normalise, validate
-from rnnforecast.panel import Panel
+from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.panel_layout import Layout
 
 START = datetime(2024, 1, 1)
@@ -111,9 +113,9 @@ def test_groups_of_a_layout_are_its_panel_in_parts(steps, entities):
 
 BAD = {
     "twice": (lambda rows: [*rows, rows[40]], "series 's1': timestamp 2024-01-01 10:00:00 stands twice"),
-    "infinite": (lambda rows: [*rows[:40], (*rows[40][:2], float("inf")), *rows[41:]], "s1', 2024-01-01 10:00:00: `target` is infinite"),
+    "infinite": (lambda rows: [*rows, ("s1", START, float("inf"))], "s1', 2024-01-01 00:00:00: `target` is infinite"),
     "null": (lambda rows: [*rows[:40], (None, *rows[40][1:]), *rows[41:]], "row 40: `series_id` is null"),
-    "off the grid": (lambda rows: [*rows, ("s0", START + timedelta(minutes=5), 1.0)], r"00:05:00 does not stand .*\(1 of 61"),
+    "off the grid": (lambda rows: [*rows, ("s0", START + timedelta(minutes=5), 1.0)], r"00:05:00 does not .*\(1 of 61"),
     "no readings": (lambda rows: [(*row[:2], None) for row in rows], r"series \['s0', 's1'\]: every target is missing"),
     "no rows": (lambda rows: [], "at least one row"),
 }  # fmt: skip
@@ -169,3 +171,20 @@ def test_a_file_that_cannot_be_forecast_leaves_no_file_behind(tmp_path):
     with pytest.raises(forecast.ForecastError, match="forecasts 1 to 6 steps, asked for 7"):
         forecast.forecast_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet", horizon=7)
     assert [file.name for file in tmp_path.iterdir()] == ["in.parquet"]
+
+
+@pytest.mark.parametrize("steps", [1, 64, 1_000])
+def test_what_is_worked_out_some_rows_or_series_at_a_time_is_what_it_is_at_once(monkeypatch, steps):
+    frame = holes(rich((50, 80, 20, 60)), 4)
+    panel = Panel.from_frame(frame, "1h", **LAYOUT)
+    ends = torch.tensor([20, 30, 10, 60])
+    expected = panel.lengths, backtest.long_frame(panel, ends)
+    result = backtest.run(untrained("gru", rich_task()), panel, Cutoffs(torch.arange(4), ends - 7), label="m")
+    scores = backtest.by_series([result], panel, ends, season_length=1)
+    monkeypatch.setattr(panels, "STEPS_AT_ONCE", steps)
+    again = replace(panel)
+    assert again.lengths.tolist() == expected[0].tolist()
+    assert backtest.long_frame(again, ends).equals(expected[1])
+    assert backtest.by_series([result], again, ends, season_length=1).equals(scores)
+    actual = result.scored.join(backtest.long_frame(panel), on=["series_id", "timestamp"], how="left")
+    assert actual["target"].equals(actual["target_right"])

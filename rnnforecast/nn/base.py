@@ -71,6 +71,18 @@ def _mean_of_seasons(values: Tensor, cycles: int, season: int) -> Tensor:
     return summed / count.where(count > 0, torch.nan)
 
 
+def linear(recent: Tensor, maps: Tensor, which: Tensor) -> Tensor:
+    """The linear forecast [R, K, H] of recent steps [R, K, L] by one of the maps [1 + S, L, H], `which` [R]."""
+    with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
+        if len(maps) == 1:
+            return recent @ maps[0]
+        found = recent.new_empty(*recent.shape[:2], maps.shape[2])
+        for one in which.unique().tolist():  # a map for each row, side by side, would be far larger than the rows
+            rows = which == one
+            found[rows] = recent[rows] @ maps[one]
+        return found
+
+
 def bases(
     kind: Base, filled: Tensor, *, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> list[Tensor]:
@@ -78,7 +90,7 @@ def bases(
 
     filled [R, M + T], level [R, K], memory: M.
     """
-    if kind == "none":
+    if not count(kind, seasons, memory):
         return []
     found = naive_forecasts(filled, level, places, seasons, horizon)
     for season, cycles in _moved(kind, seasons, memory):
@@ -101,8 +113,8 @@ def mixed(forecasts: list[Tensor], weights: Tensor, *, shift: Tensor, scale: Ten
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
-    """S: how many forecasts a base mixes."""
-    if kind == "none":
+    """S: how many naive forecasts a base mixes; a linear one mixes none."""
+    if kind in ("none", "linear"):
         return 0
     more = len(_moved(kind, seasons, memory)) + bool(_profile_season(kind, seasons, memory))
     return 2 + sum(season > 1 for season in seasons) + more

@@ -39,7 +39,7 @@ class Committee(nn.Module):
 
     def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
         """Run each member's recurrence over T new steps of each lane."""
-        states = _apart(state, len(self.members))
+        states = apart(state, len(self.members))
         found = [member.encode(inputs, own) for member, own in zip(self.networks, states, strict=True)]
         encodings = [encoding for encoding, _ in found]
         whole = encodings[0]._replace(
@@ -68,6 +68,12 @@ def each(network: Network | Committee, encoding: Encoding) -> list[tuple[Network
     return list(zip(network.networks, found, strict=True))
 
 
+def apart(state: State, count: int) -> list[State]:
+    """The states of the members, of that of a committee of so many."""
+    parts = (state.hidden.tensor_split(count), state.cell.tensor_split(count), state.contexts.tensor_split(count, -1))
+    return [state._replace(hidden=h, cell=c, contexts=x) for h, c, x in zip(*parts, strict=True)]
+
+
 def _beside(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(tuple(parts), dim=-1)
 
@@ -75,8 +81,3 @@ def _beside(parts: Sequence[Tensor]) -> Tensor:
 def _together(states: Sequence[State]) -> State:
     hidden, cell = (torch.cat([getattr(state, name) for state in states]) for name in ("hidden", "cell"))
     return states[0]._replace(hidden=hidden, cell=cell, contexts=_beside([state.contexts for state in states]))
-
-
-def _apart(state: State, count: int) -> list[State]:
-    parts = (state.hidden.tensor_split(count), state.cell.tensor_split(count), state.contexts.tensor_split(count, -1))
-    return [state._replace(hidden=h, cell=c, contexts=x) for h, c, x in zip(*parts, strict=True)]

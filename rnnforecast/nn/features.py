@@ -40,7 +40,7 @@ def steps_seen(past: Past, places: Places, units: Units, *, patch: int, lags: tu
     values = torch.stack([places.of(past.filled, back=each) for each in back])
     scaled = values.sub_(units.shift).div_(units.scale).nan_to_num_(0.0)
     if clamp:
-        scaled.clamp_(-LARGEST_INPUT, LARGEST_INPUT)
+        scaled = clamped(scaled)
     read = [places.of(past.observed, back=each).float() for each in range(patch)]
     since = places.of(past.since).float().log1p()
     level = (units.shift / units.scale).asinh() / 4
@@ -50,6 +50,11 @@ def steps_seen(past: Past, places: Places, units: Units, *, patch: int, lags: tu
     if not past.seen.shape[-1]:
         return target
     return torch.cat([target, *(places.of(past.seen, back=each) for each in range(patch))], dim=-1)
+
+
+def clamped(scaled: Tensor) -> Tensor:
+    """Values in spreads, none of them beyond the largest input."""
+    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT)
 
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:

@@ -14,6 +14,7 @@ class Head(nn.Module, ABC):
 
     outputs: int  # O
     levels: tuple[float, ...]
+    degree = 1  # of the loss in the units of errors: 2 of a squared one
 
     @abstractmethod
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
@@ -31,6 +32,10 @@ class Head(nn.Module, ABC):
     def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         """The expected value: raw [..., H, O], base [..., H] to [..., H]; of a symmetric forecast its middle."""
         return self.location(raw, base)
+
+    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [..., H] and quantiles [..., H, Q] together."""
+        return self.mean(raw, base, scale=scale), self.quantiles(raw, base, scale=scale)
 
     @abstractmethod
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rnnforecast.nn import base, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
@@ -75,6 +76,13 @@ class Network(nn.Module):
         self.bases = base.count(parts.base, config.seasons, config.memory)
         mixes = config.learned_horizon if parts.mix == "step" else 1
         self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
+        # Of `base: linear`, solved before the training and changed by no gradient: the maps [1 + S, L, H], and how far
+        # they miss at each step [H], relative to all: what errors of the training are counted in.
+        self.linear: Tensor | None
+        self.misses: Tensor | None
+        shape = (config.linear_maps, config.linear_steps, config.learned_horizon)
+        self.register_buffer("linear", torch.zeros(shape) if config.linear_steps else None)
+        self.register_buffer("misses", torch.ones(shape[2]) if config.linear_steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
         self.past_stats: Tensor
@@ -115,23 +123,41 @@ class Network(nn.Module):
             seen=self._covariates(*looked_at),
         )
 
-    def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
-        """Run the recurrence over T new steps of each lane."""
-        config, steps = self.config, inputs.values.shape[1]
-        filled, observed = self._extend(inputs, state)
+    def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
+        """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
+        steps = inputs.values.shape[1]
+        filled, observed = extend(state, inputs.values, inputs.mask) if transformed else self._extend(inputs, state)
         known = standardised(inputs.known, self.known_stats)
         seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
         past = Past(filled, observed, since_reading(observed, self.memory), seen)
-        units = scaling.units(
+        units = self.units(filled, observed, steps=steps)
+        encoding, after = self.read(inputs._replace(known=known), past, units, state)
+        return encoding._replace(inputs=inputs), State(
+            newest(filled, self.memory),
+            newest(observed, self.memory),
+            newest(seen, self.config.reach),
+            *after,
+            newest(encoding.contexts, self.config.attended),
+        )
+
+    def units(self, filled: Tensor, observed: Tensor, *, steps: int) -> Units:
+        """The units of the newest `steps` of filled and observed [R, M + T]."""
+        config, rows = self.config, len(filled) // self.config.channels
+        return scaling.units(
             config.parts.scaling,
             filled,
             observed,
             block=config.block,
             blocks=config.blocks,
             window=config.window,
-            stats=self.target_stats.T.repeat(len(inputs.ordinals), 1),
+            stats=self.target_stats.T.repeat(rows, 1),
             steps=steps,
         )
+
+    def read(self, inputs: Inputs, past: Past, units: Units, state: State) -> tuple[Encoding, Memory]:
+        """Run the recurrence over the newest T steps of `past`, in their units; of `inputs` the standardised known
+        covariates and what describes the lanes are looked at, of `state` the recurrence's own part."""
+        config, steps = self.config, units.shift.shape[1]
         static = self._about(inputs.static, inputs.code)
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
@@ -142,14 +168,7 @@ class Network(nn.Module):
             contexts = torch.cat([contexts, found], dim=1) if config.attended else found
             after = (after[0].float(), after[1].float())
         kept = (looked, before) if config.sampled else (None, None)
-        encoding = Encoding(inputs, past, units, known, static, contexts, *kept)
-        return encoding, State(
-            newest(filled, self.memory),
-            newest(observed, self.memory),
-            newest(seen, config.reach),
-            *after,
-            newest(contexts, config.attended),
-        )
+        return Encoding(inputs, past, units, inputs.known, static, contexts, *kept), after
 
     def decode(
         self,
@@ -165,10 +184,12 @@ class Network(nn.Module):
         In training, `actual` [R, K, H] (transformed, NaN where missing) is what a decoder may be told of, with
         probability `teacher_forcing`.
         """
-        places = Places(encoding.units.shift.shape[1], at)
+        steps = encoding.units.shift.shape[1]
+        places = Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
+        context = F.dropout(context, self.config.parts.dropout, self.training)
         centre = self._base(encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -189,10 +210,10 @@ class Network(nn.Module):
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
         raw, base, shift, scale, _ = forecast
-        scaled = self.head.quantiles(raw, base, scale=scale)
+        mean, scaled = self.head.summary(raw, base, scale=scale)
         quantiles = self._unscaled(scaled, shift[..., None], scale[..., None])
         if self.config.parts.transform == "none":
-            return self._unscaled(self.head.mean(raw, base, scale=scale), shift, scale), quantiles
+            return self._unscaled(mean, shift, scale), quantiles
         # The mean of a bent scale is not the bent mean: by the quantiles.
         weights = head.mean_weights(self.config.quantile_levels)
         return quantiles @ torch.tensor(weights, device=raw.device), quantiles
@@ -203,7 +224,7 @@ class Network(nn.Module):
         return self._unscaled(scaled, forecast.shift, forecast.scale)
 
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return transform.inverse(self.config.parts.transform, shift + scale * scaled)
+        return transform.inverse(self.config.parts.transform, (scaled * scale).add_(shift))
 
     def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Remembered and new steps side by side: filled and observed, [R, M + T]."""
@@ -261,6 +282,8 @@ class Network(nn.Module):
 
     def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
+        if self.linear is not None:
+            return base.linear(self.recent(encoding, places, units), self.linear, self.map_of(encoding.inputs.code))
         horizon = self.config.learned_horizon
         if self.mix is None:
             return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
@@ -277,6 +300,20 @@ class Network(nn.Module):
         weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
         found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
         return found.expand(-1, -1, horizon)
+
+    def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
+        """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""
+        steps = self.config.linear_steps
+        values = places.windows(encoding.past.filled, self.memory + 1 - steps, steps)
+        scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
+        return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
+
+    def map_of(self, code: Tensor) -> Tensor:
+        """Which linear base each row has, [R]: 0, the one of all, where it has none of its own."""
+        channels = self.config.channels
+        own = (code[:, None] - 1) * channels + 1 + torch.arange(channels, device=code.device)
+        known = (code[:, None] > 0) & (self.config.linear_maps > 1)
+        return torch.where(known, own, 0).flatten()
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

@@ -1,4 +1,4 @@
-"""Sums over the last steps, at every step of a series at once."""
+"""Sums over the last steps, at every step of a series at once or at the last one."""
 
 import torch
 from torch import Tensor
@@ -21,6 +21,23 @@ def running_sum(values: Tensor, width: int, *, stride: int = 1, decay: float = 1
         if terms < width:
             part = _and_later(part, part, size * stride, decay**size)
             size *= 2
+    return joined
+
+
+def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
+    """The running sum at the last step alone, [..., 1]: the same additions, so the same to the last bit, without those
+    that only other steps need. values [..., T] with T >= width."""
+    newest = values.flip(-1)
+    joined, terms, size = torch.zeros_like(newest[..., :1]), 0, 1
+    while terms < width:
+        if width & size:
+            part, level = newest[..., terms : terms + size], 1
+            while level < size:
+                part = part[..., ::2] + decay**level * part[..., 1::2]
+                level *= 2
+            joined = joined + decay**terms * part
+            terms += size
+        size *= 2
     return joined
 
 

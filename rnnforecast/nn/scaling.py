@@ -12,7 +12,7 @@ from torch import Tensor
 from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
-from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.running import newest_sum, running_sum
 
 TILE = 1 << 16  # numbers of a tensor that are worked on together
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -80,8 +80,9 @@ def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, de
     """Weighted means of the readings of the last `width` steps, a reading j steps back weighted by decay^j."""
     newest = steps + width - 1
     observed = observed[:, -newest:]
-    parts = [torch.where(observed, part[:, -newest:].double(), 0.0) for part in values]
-    *summed, weight = running_sum(torch.stack([*parts, observed.double()]), width, decay=decay)[:, :, -steps:]
+    parts = torch.stack([*(torch.where(observed, p[:, -newest:].double(), 0.0) for p in values), observed.double()])
+    sums = newest_sum(parts, width, decay=decay) if steps == 1 else running_sum(parts, width, decay=decay)
+    *summed, weight = sums[:, :, -steps:]
     readings = weight.where(weight > 0, torch.nan)
     return tuple(part / readings for part in summed)
 
@@ -131,3 +132,36 @@ def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) 
     values = filled.double()
     mean, squares = _means([values, values.square()], observed, length, steps=steps)
     return mean.to(filled), _spread(mean, squares).to(filled)
+
+
+class Blocks(NamedTuple):
+    """The blocks of `trailing` one by one, for a stream: the block that ends at a step is looked at again, one block
+    later, as the second, and so on. Shapes: [..., X] any rows of X steps."""
+
+    length: int
+    number: int
+
+    def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
+        """Mean and spread of the blocks that end at each of the newest `steps`, of rows [R, X]: [R, 2, steps]."""
+        return torch.stack(block_moments(filled, observed, self.length, steps=steps), dim=1)
+
+    def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
+        """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
+        start = filled.shape[-1] - self.length
+        values, read = filled[..., start:], observed[..., start:]
+        centre = values[..., -1:]
+        centred = torch.where(read, values - centre, 0.0)
+        readings = read.sum(dim=-1)  # nothing over none is NaN
+        mean = centred.sum(dim=-1, dtype=torch.float64) / readings
+        squares = centred.square().sum(dim=-1, dtype=torch.float64) / readings
+        spread = torch.addcmul(squares, mean, mean, value=-1).clamp_(min=0.0).sqrt_()
+        return torch.stack([mean + centre[..., 0], spread], dim=-1).to(filled.dtype)
+
+    def units(self, blocks: Tensor, last: Tensor) -> Units:
+        """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
+        known values [R, 1]."""
+        last_block = blocks.shape[-1] - 1
+        ended = [blocks[..., last_block - self.length * number] for number in reversed(range(self.number))]
+        level, spread = middle(ended).split(1, dim=1)
+        level = _or_known(level, last)
+        return Units(level, _at_least(spread.nan_to_num(0.0), level), level)
