@@ -37,11 +37,6 @@ class Committee(Network):
         """Mean and deviation of the known covariates, [2, K]."""
         return self.networks[0].known_stats
 
-    @property
-    def context_size(self) -> int:
-        """Numbers of one context: those of all members."""
-        return sum(member.context_size for member in self.networks)
-
     def initial_state(self, static: Tensor, code: Tensor) -> State:
         """The state before a series begins; see `Network`."""
         states = [member.initial_state(static, code) for member in self.networks]

@@ -97,11 +97,6 @@ class Network(nn.Module):
         ):
             self.register_buffer(name, torch.tensor([[0.0], [1.0]]).repeat(1, count))  # mean and deviation
 
-    @property
-    def context_size(self) -> int:
-        """D: numbers of one context."""
-        return self.config.parts.hidden_size
-
     def initial_state(self, static: Tensor, code: Tensor) -> State:
         """The state before a series begins, from its static covariates [B, Z] and code [B]: nothing remembered."""
         config, lanes = self.config, len(static)
