@@ -37,9 +37,9 @@ def error_units(panel: Panel, end: Tensor, season: int) -> Tensor:
 def weights(how: Weighting, scale: Tensor, actual: Tensor, *, units: Tensor, bend: Transform) -> Tensor:
     """What an error of one scaled unit counts, [R, K, H] (or broadcast to it).
 
-    scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 3] of `error_units`. `level`: relative to
-    the value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it; `both`:
-    half of each; `spread`: in units of the series' deviation, as measures of standardised values have it.
+    scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 3] of `error_units`. `level`: relative
+    to the value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it;
+    `both`: half of each; `spread`: in units of the series' deviation, as errors of standardised values are.
     """
     if how == "scale":
         return torch.ones_like(scale)
