@@ -29,7 +29,7 @@ def intervals(given: list[str]) -> dict[str, Any]:
     torch.set_num_threads(chosen.threads)
     train, test = hourly(chosen.data)
     began = time.perf_counter()
-    forecast = fitted(train, model=chosen.model, quantile_levels=LEVELS, members=chosen.members)
+    forecast = fitted(train, model=chosen.model, members=chosen.members)
     seconds = {"seconds": round(time.perf_counter() - began)}
     done: dict[str, Any] = machine(chosen.threads)
     done[f"M4 Hourly, {chosen.model}"] = rounded(scores(forecast, train, test)) | seconds

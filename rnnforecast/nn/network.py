@@ -296,8 +296,8 @@ class Network(nn.Module):
             horizon=horizon,
             memory=self.memory,
         )
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases))
-        weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).softmax(dim=-1)
+        weights = mix.transpose(1, 2).flatten(0, 1)
         found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
         return found.expand(-1, -1, horizon)
 
