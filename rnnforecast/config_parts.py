@@ -24,7 +24,7 @@ class Parts(Section):
     activation: Literal["tanh", "relu"] = Field("tanh", description="Of the vanilla rnn.")
     hidden_size: int = Field(64, ge=1, le=4096, description="Units of the recurrent state, per layer.")
     num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers, and before the decoder.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers, and before the output layer.")
     residual: bool = Field(False, description="Add each stacked layer's input to its output.")
     skip: bool = Field(
         False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."

@@ -219,3 +219,19 @@ def test_channels_are_forecast_from_each_other():
     assert before["series_id"].unique().sort().to_list() == ["s0/x", "s0/y"]
     x = pl.col("series_id") == "s0/x"
     assert (before.filter(x)["q0.5"] != after.filter(x)["q0.5"]).all()
+
+
+@pytest.mark.parametrize("decoder", ["direct", "seq2seq", "parallel"])
+def test_dropout_acts_before_the_output_layer_while_training_and_then_alone(decoder):
+    """Of a single recurrent layer: with weights of one and no bias an output is twice the number let through."""
+    model = untrained("gru", decoder=decoder, dropout=0.5, num_layers=1, hidden_size=16)
+    outer = model.network.decoder.outer
+    with torch.no_grad():
+        outer.weight.fill_(1.0)
+        outer.bias.zero_()
+    torch.manual_seed(0)
+    learning = outer.train()(torch.ones(4_000, 16))[:, 0]
+    assert set(learning.tolist()) <= {2.0 * n for n in range(17)}
+    assert learning.mean().item() == pytest.approx(16, abs=0.2)
+    assert learning.var().item() == pytest.approx(16, rel=0.1)  # of 16 draws of 0 or 2
+    assert torch.equal(outer.eval()(torch.ones(2, 16))[:, 0], torch.full((2,), 16.0))

@@ -71,16 +71,10 @@ def _mean_of_seasons(values: Tensor, cycles: int, season: int) -> Tensor:
     return summed / count.where(count > 0, torch.nan)
 
 
-def linear(recent: Tensor, maps: Tensor, which: Tensor) -> Tensor:
-    """The linear forecast [R, K, H] of recent steps [R, K, L] by one of the maps [1 + S, L, H], `which` [R]."""
+def linear(recent: Tensor, weights: Tensor) -> Tensor:
+    """The linear forecast [R, K, H] of recent steps [R, K, L] by a map [L, H]."""
     with torch.autocast(recent.device.type, enabled=False):  # a sum of so many steps needs every digit
-        if len(maps) == 1:
-            return recent @ maps[0]
-        found = recent.new_empty(*recent.shape[:2], maps.shape[2])
-        for one in which.unique().tolist():  # a map for each row, side by side, would be far larger than the rows
-            rows = which == one
-            found[rows] = recent[rows] @ maps[one]
-        return found
+        return recent @ weights
 
 
 def bases(

@@ -29,6 +29,21 @@ class Decoded(NamedTuple):
     weights: Tensor | None = None  # [N, H, A] where attention looked, only of attention
 
 
+class Outer(nn.Linear):
+    """The output layer of a decoder: zero at first, so that the forecast begins as its base; with dropout before it."""
+
+    dropout = 0.0  # the network sets it, whatever the decoder
+
+    def __init__(self, hidden_size: int, outputs: int) -> None:
+        super().__init__(hidden_size, outputs)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[..., D] to [..., outputs]."""
+        return super().forward(F.dropout(hidden, self.dropout, self.training))
+
+
 class DirectDecoder(nn.Module):
     """All steps at once from the state, with a local part that reads the known covariates of each step
     (MQ-RNN: Wen et al. 2017). Each of the O raw outputs lies in one piece, as heads read them one by one."""
@@ -37,11 +52,9 @@ class DirectDecoder(nn.Module):
         super().__init__()
         self.horizon, self.outputs = horizon, outputs
         self.inner = nn.Linear(hidden_size, hidden_size)
-        self.outer = nn.Linear(hidden_size, horizon * channels * outputs)
+        self.outer = Outer(hidden_size, horizon * channels * outputs)
         self.local = nn.Sequential(nn.Linear(known, hidden_size), nn.GELU()) if known else None
         self.local_outer = nn.Linear(hidden_size, channels * outputs) if known else None
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
 
     def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
         """context [N, D]; of `ahead` only `known` is read."""

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from rnnforecast.nn import cell as cells
 from rnnforecast.nn.cell import Activation, CellName
-from rnnforecast.nn.decoder import Ahead, Decoded
+from rnnforecast.nn.decoder import Ahead, Decoded, Outer
 
 
 class ParallelDecoder(nn.Module):
@@ -37,9 +37,7 @@ class ParallelDecoder(nn.Module):
         self.place = nn.Parameter(torch.randn(self.segments, hidden_size))
         self.local = nn.Linear(segment * known, hidden_size) if known else None
         self.cell = cells.build(cell, hidden_size, hidden_size=hidden_size, activation=activation)
-        self.outer = nn.Linear(hidden_size, segment * channels * outputs)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        self.outer = Outer(hidden_size, segment * channels * outputs)
 
     def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
         """context [N, D]; of `ahead` only `known` is read."""

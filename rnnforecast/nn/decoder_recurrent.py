@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from rnnforecast.nn import cell as cells
 from rnnforecast.nn.attention import Attention, AttentionName
 from rnnforecast.nn.cell import Activation, CellName
-from rnnforecast.nn.decoder import Ahead, Decoded
+from rnnforecast.nn.decoder import Ahead, Decoded, Outer
 
 
 class RecurrentDecoder(nn.Module):
@@ -40,11 +40,9 @@ class RecurrentDecoder(nn.Module):
         self.start = nn.Linear(hidden_size, hidden_size * (2 if cell == "lstm" else 1))
         self.context = nn.Linear(hidden_size, gates)  # c's share of the gates, the same at every step
         self.cell = cells.build(cell, 2 * channels + known, hidden_size=hidden_size, activation=activation)
-        self.outer = nn.Linear(hidden_size, channels * outputs)
+        self.outer = Outer(hidden_size, channels * outputs)
         self.attention = Attention(hidden_size, attention) if attention else None
         self.read = nn.Linear(hidden_size, gates, bias=False) if attention else None  # the read-out's share
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
 
     def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
         """context [N, D]."""

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rnnforecast.nn import base, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
@@ -76,15 +75,16 @@ class Network(nn.Module):
         self.bases = base.count(parts.base, config.seasons, config.memory)
         mixes = config.learned_horizon if parts.mix == "step" else 1
         self.mix = nn.Linear(size, mixes * channels * self.bases) if self.bases else None
-        # Of `base: linear`, solved before the training and changed by no gradient: the maps [1 + S, L, H], and how far
-        # they miss at each step [H], relative to all: what errors of the training are counted in.
+        # Of `base: linear`, solved before the training and changed by no gradient: the map [L, H], and how far it
+        # misses at each step [H], relative to all: what errors of the training are counted in.
         self.linear: Tensor | None
         self.misses: Tensor | None
-        shape = (config.linear_maps, config.linear_steps, config.learned_horizon)
-        self.register_buffer("linear", torch.zeros(shape) if config.linear_steps else None)
-        self.register_buffer("misses", torch.ones(shape[2]) if config.linear_steps else None)
+        steps, ahead = config.linear_steps, config.learned_horizon
+        self.register_buffer("linear", torch.zeros(steps, ahead) if steps else None)
+        self.register_buffer("misses", torch.ones(ahead) if steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = _decoder(config, self.head)
+        self.decoder.outer.dropout = parts.dropout
         self.past_stats: Tensor
         self.known_stats: Tensor
         self.static_stats: Tensor
@@ -189,7 +189,6 @@ class Network(nn.Module):
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
-        context = F.dropout(context, self.config.parts.dropout, self.training)
         centre = self._base(encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -283,7 +282,7 @@ class Network(nn.Module):
     def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
         if self.linear is not None:
-            return base.linear(self.recent(encoding, places, units), self.linear, self.map_of(encoding.inputs.code))
+            return base.linear(self.recent(encoding, places, units), self.linear)
         horizon = self.config.learned_horizon
         if self.mix is None:
             return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
@@ -307,19 +306,12 @@ class Network(nn.Module):
         scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
         return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
 
-    def map_of(self, code: Tensor) -> Tensor:
-        """Which linear base each row has, [R]: 0, the one of all, where it has none of its own."""
-        channels = self.config.channels
-        own = (code[:, None] - 1) * channels + 1 + torch.arange(channels, device=code.device)
-        known = (code[:, None] > 0) & (self.config.linear_maps > 1)
-        return torch.where(known, own, 0).flatten()
-
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
         return rows.unflatten(0, (-1, self.config.channels)).permute(0, 2, 3, 1).flatten(0, 1)
 
 
-def _decoder(config: NetworkConfig, chosen: head.Head) -> nn.Module:
+def _decoder(config: NetworkConfig, chosen: head.Head) -> DirectDecoder | ParallelDecoder | RecurrentDecoder:
     """The decoder that the parts name."""
     parts, size = config.parts, config.parts.hidden_size
     if parts.decoder in ("seq2seq", "attention"):
@@ -346,5 +338,9 @@ def _decoder(config: NetworkConfig, chosen: head.Head) -> nn.Module:
             activation=parts.activation,
         )
     return DirectDecoder(
-        size, config.learned_horizon, channels=config.channels, outputs=chosen.outputs, known=config.known
+        size,
+        config.learned_horizon,
+        channels=config.channels,
+        outputs=chosen.outputs,
+        known=config.known,
     )

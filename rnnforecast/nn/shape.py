@@ -6,7 +6,6 @@ from rnnforecast.config_parts import Parts
 
 BLOCK_WITHOUT_SEASON = 8
 PROFILE_CYCLES = 4  # seasons, at least, that a mean seasonal profile is taken over
-MOST_OWN = 30_000_000  # numbers that linear bases of single series may be solved from
 MOVED_CYCLES = 4  # seasons, at most, that a moved profile is the mean of
 SHORTEST_WINDOW = 32  # steps; below it a spread is too noisy to be a unit
 
@@ -69,12 +68,6 @@ class NetworkConfig:
     def linear_steps(self) -> int:
         """L: steps that the linear base is a map of; 0 where the base is another."""
         return (self.window or self.memory) if self.parts.base == "linear" else 0
-
-    @property
-    def linear_maps(self) -> int:
-        """One linear base for all series, and where the network knows them by name and they are few, one for each."""
-        own = self.series * self.channels
-        return 1 + own if own * self.linear_steps * max(self.linear_steps, self.horizon) <= MOST_OWN else 1
 
     @property
     def attended(self) -> int:
