@@ -1,12 +1,13 @@
 # `make` explains the targets. `make demo` and `make test` set everything up by themselves.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lock ui wheel clean clean-data
+.PHONY: help setup demo test check format lock ui wheel bench-peers clean clean-data
 
 # The first Python 3.11 or newer; another one: make setup PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv/bin
+PEERS := neuralforecast darts gluonts
 ARGS ?=
 
 # Nothing that make runs reports home.
@@ -53,8 +54,19 @@ wheel: setup  ## Build the wheel into dist/
 	@$(VENV)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist . 2>/dev/null
 	@rm -rf build && ls dist/*.whl
 
-clean:  ## Remove what make made: .venv, builds, caches (tables, models and reports stay)
-	@rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache lightning_logs
+bench-peers: $(PEERS:%=.venv-peers/%/ready)  ## Make the environments of the libraries that benchmarks/ compares with (5 GB)
+
+# Without what packages ask for: the files name all of it, and torch's CUDA packages are not in them.
+.venv-peers/%/ready: benchmarks/peers/requirements-%.txt requirements.lock
+	@echo "bench-peers: $* ..."
+	@rm -rf .venv-peers/$* && mkdir -p .venv-peers && "$(PYTHON)" -m venv .venv-peers/$*
+	@.venv-peers/$*/bin/python -m pip install -qq --no-deps --disable-pip-version-check \
+		$$(grep -o '^torch==[0-9.]*' requirements.lock) $(if $(RNNFORECAST_TORCH_INDEX),--index-url $(RNNFORECAST_TORCH_INDEX))
+	@.venv-peers/$*/bin/python -m pip install -qq --no-deps --disable-pip-version-check --requirement $<
+	@touch $@
+
+clean:  ## Remove what make made: .venv, .venv-peers, builds, caches (tables, models and reports stay)
+	@rm -rf .venv .venv-peers build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache lightning_logs
 	@find rnnforecast flows tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +
 	@echo "clean; what pipelines made is still in data/ and mlflow/ (make clean-data removes it)"
 

@@ -8,9 +8,21 @@ NAMES = {
     "ingest_bulk": ("benchmarks.ingest", "Parquet files into the table, against polars writing the same rows sorted"),
     "ingest_increment": ("benchmarks.ingest", "10,000 rows into tables of 1, 10 and 100 million: independent of size?"),
     "m4_hourly": ("benchmarks.m4_hourly", "official sMAPE, MASE, OWA on the M4 competition's hourly series"),
+    "intervals": ("benchmarks.intervals", "95 % intervals and quantiles on M4 Hourly and ETTh1"),
+    "training": ("benchmarks.training", "cutoffs learned from per second: ours, a bare loop, the peers"),
+    "backtest": (
+        "benchmarks.backtest",
+        "500 cutoffs on each series of M4 Hourly: one pass, windows encoded anew, darts",
+    ),
+    "gpu": ("benchmarks.gpu", "`training` on a GPU: against raw nn.LSTM, host synchronisations, the roofline"),
     "ltsf": ("benchmarks.ltsf", "ETTh1 and ETTm1 at horizons of 96 to 720 steps, by the protocol of the field"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
+    "defaults": ("benchmarks.defaults", "the untouched default pipeline on every regular public set"),
+    "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and how soon the command line begins"),
+    "memory": ("benchmarks.memory", "peak memory from the table to a trained network, 10 and 100 million observations"),
+    "forecast": ("benchmarks.forecast", "100,000 series from Parquet to Parquet: the bare network's share of the time"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
+    "update": ("benchmarks.update", "one new observation and a fresh forecast of N series, against a bare step"),
 }
 
 

@@ -67,3 +67,8 @@ def weighted_quantile_loss(rows: pl.DataFrame, levels: list[float]) -> float:
         miss = actual - rows[quantile(level)].to_numpy()
         total += 2 * np.maximum(level * miss, (level - 1) * miss).sum()
     return float(total / len(levels) / abs(actual).sum())
+
+
+def rounded(found: dict[str, float]) -> dict[str, float]:
+    """Four digits after the point; the competition's tables have three."""
+    return {name: round(value, 4) for name, value in found.items()}

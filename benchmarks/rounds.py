@@ -177,6 +177,7 @@ def _serve(target: str, settings: str) -> None:
     os.dup2(2, 1)
     place, function = target.rsplit(":", 1)
     if place.endswith(".py"):
+        sys.path.append(str(Path(place).parent))  # last: a file may be called as a library
         spec = importlib.util.spec_from_file_location("side", place)
         assert spec is not None
         assert spec.loader is not None

@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from rnnforecast import registry
 from rnnforecast.config import Pipeline
 
 DIGITS = 4
@@ -27,6 +26,8 @@ def page(pipeline: Pipeline, name: str, text: str, description: str) -> None:
 
 def links(pipeline: Pipeline, page: Path) -> None:
     """Where to look: the report page, the champion's run in MLflow, the tables."""
+    from rnnforecast import registry  # MLflow and torch, which an ingest needs none of
+
     champion = registry.champion(pipeline)
     if champion is None:
         return

@@ -73,19 +73,19 @@ def passing(task: Any, run: Any, state: Any) -> bool:
     return isinstance(error, OSError) or any(word in str(error).lower() for word in PASSING)
 
 
-def observations(pipeline: Pipeline, *, version: int | None = None, until: Until = None) -> pl.DataFrame:
+def observations(pipeline: Pipeline, *, version: int | None = None, until: Until = None) -> pl.LazyFrame:
     """The table of observations at a version, as it was at `until`: later rows keep their known covariates only.
 
-    Raises TableError where there is no table.
+    In no order, and not read before it is asked for. Raises TableError where there is no table.
     """
-    frame = table.read(pipeline.table("observations"), version=version, options=pipeline.storage.options)
+    rows = table.scan(pipeline.table("observations"), version=version, options=pipeline.storage.options)
     if until is None:
-        return frame
+        return rows
     seen = pl.col(TIMESTAMP) <= moment(until)
     if not pipeline.known_covariates:
-        return frame.filter(seen)
+        return rows.filter(seen)
     hidden = (TARGET, *pipeline.past_covariates)
-    return frame.with_columns(pl.when(seen).then(pl.col(name)).alias(name) for name in hidden)
+    return rows.with_columns(pl.when(seen).then(pl.col(name)).alias(name) for name in hidden)
 
 
 def moment(until: datetime | int) -> pl.Expr:

@@ -140,7 +140,8 @@ def score_champion(work: Study) -> None:
         log.warning("%s: retrain: champion v%s has other quantiles", pipeline.name, present.version)
         return
     label = pages.former(present)
-    result = backtest.run(present.model, theirs.panel(setting.frame), setting.cutoffs, label=label)
+    panel = setting.panel if theirs.reads_like(ours) else theirs.panel(setting.frame)
+    result = backtest.run(present.model, panel, setting.cutoffs, label=label)
     facts = {"label": label, "seconds": 0.0, "version": present.version, "history": []}
     study.keep(work.folder / pages.CHAMPION, present.model, result.scored, facts)
     log.info("%s: retrain: %s scored on the same cutoffs", pipeline.name, label)
@@ -151,8 +152,9 @@ def compare(work: Study) -> None:
     """The leaderboard of all that was kept, overall and by series; also as an artifact of the run."""
     pipeline, setting = work.loaded, study.setting(work)
     results = pages.results(work)
-    history = backtest.long_frame(setting.panel, setting.parts.valid_end)
-    series = backtest.by_series(results, history, season_length=setting.task.season_length)
+    series = backtest.by_series(
+        results, setting.panel, setting.parts.valid_end, season_length=setting.task.season_length
+    )
     board = backtest.leaderboard(results, series, metric=pipeline.backtest.metric)
     series.write_parquet(work.folder / pages.BY_SERIES)
     board.write_parquet(work.folder / pages.BOARD)

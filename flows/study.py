@@ -71,7 +71,7 @@ class Study:
 class Setting:
     """What every candidate of a study is trained and scored on."""
 
-    frame: pl.DataFrame
+    frame: pl.LazyFrame  # read anew by whoever asks for rows of it
     task: Task
     panel: Panel
     parts: Split

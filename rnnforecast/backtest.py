@@ -26,41 +26,51 @@ class Result:
 
 def run(model: FittedModel, panel: Panel, cutoffs: Cutoffs, *, label: str, seconds: float = 0.0) -> Result:
     """Forecast at every cutoff and put the actual values beside it."""
-    return Result(label, with_actuals(model.forecast_at(panel, cutoffs), panel), seconds)
+    return Result(label, with_actuals(model.forecast_at(panel, cutoffs), panel, cutoffs), seconds)
+
+
+def with_actuals(forecasts: pl.DataFrame, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
+    """The forecast frame of these cutoffs with the actual values as `target`, null where there is no reading."""
+    first = panel.offsets[cutoffs.series] + cutoffs.position + 1
+    rows = first[:, None] + torch.arange(len(forecasts) // len(cutoffs))
+    values, mask = panel.gather(rows, rows < panel.offsets[cutoffs.series + 1][:, None])
+    actual = values.double().masked_fill(~mask, torch.nan).flatten().numpy()
+    return forecasts.with_columns(pl.Series(TARGET, actual).fill_nan(None))
 
 
 def long_frame(panel: Panel, end: torch.Tensor | None = None) -> pl.DataFrame:
     """A panel back as a long frame on its full grid, gaps as nulls; `end` [S]: only the steps before it."""
-    stop = panel.lengths if end is None else end
-    series, place = panel.places()
-    kept = torch.nonzero(place < stop[series])[:, 0]
-    values = panel.values[kept].double().masked_fill(~panel.mask[kept], torch.nan)
-    names = pl.Series(panel.series_ids)
-    return pl.DataFrame(
-        {
-            SERIES_ID: names.gather(series[kept].numpy()),
-            TIMESTAMP: panel.stamps(panel.starts[series[kept]] + place[kept]),
-            TARGET: pl.Series(values.numpy()).fill_nan(None),
-        }
-    )
-
-
-def with_actuals(forecasts: pl.DataFrame, panel: Panel) -> pl.DataFrame:
-    """A forecast frame with the actual value of each row as `target`, null where there is no reading."""
-    actual = long_frame(panel).drop_nulls(TARGET)
-    return forecasts.join(actual, on=[SERIES_ID, TIMESTAMP], how="left", maintain_order="left")
-
-
-def by_series(results: Sequence[Result], history: pl.DataFrame, *, season_length: int) -> pl.DataFrame:
-    """Metrics of each model on each series: model, series_id, mase, wql, ..."""
-    return pl.concat(
-        [
-            per_series(result.scored, history, season_length=season_length).select(
-                pl.lit(result.label).alias(MODEL), pl.all()
+    stop, names, found = panel.lengths if end is None else end, pl.Series(panel.series_ids), []
+    for rows, series, place in panel.blocks():
+        kept = place < stop[series]
+        values = panel.values[rows][kept].double().masked_fill(~panel.mask[rows][kept], torch.nan)
+        found.append(
+            pl.DataFrame(
+                {
+                    SERIES_ID: names.gather(series[kept].numpy()),
+                    TIMESTAMP: panel.stamps((panel.starts[series] + place)[kept]),
+                    TARGET: pl.Series(values.numpy()).fill_nan(None),
+                }
             )
-            for result in results
-        ]
-    )
+        )
+    return pl.concat(found)
+
+
+def by_series(
+    results: Sequence[Result], panel: Panel, end: torch.Tensor | None = None, *, season_length: int
+) -> pl.DataFrame:
+    """Metrics of each model on each series: model, series_id, mase, wql, ...; `end` [S]: where the history ends that
+    gives MASE its unit. Some series at a time: no long frame of the whole panel is made."""
+    found = []
+    for part, some in panel.parts():
+        history = long_frame(some, None if end is None else end[part])
+        for result in results:
+            scored = result.scored.filter(pl.col(SERIES_ID).is_in(some.series_ids))
+            if len(scored):
+                metrics = per_series(scored, history, season_length=season_length)
+                found.append(metrics.select(pl.lit(result.label).alias(MODEL), pl.all()))
+    order = pl.Enum([result.label for result in results])
+    return pl.concat(found).sort(pl.col(MODEL).cast(order), SERIES_ID)
 
 
 def decisive(metric: str, scores: Iterable[float | None]) -> str:

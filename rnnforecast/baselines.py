@@ -1,13 +1,11 @@
 """The forecasts that a network must beat: naive, seasonal naive, AutoETS, AutoTheta, behind the same interface."""
 
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from statsforecast.models import AutoETS, AutoTheta, Naive, SeasonalNaive
 
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import forecast_frame, read_settings, write_settings
@@ -19,13 +17,6 @@ from rnnforecast.task import Task
 HISTORY_SEASONS = 15
 HISTORY_BOUNDS = (300, 1_000)
 FEWEST_READINGS = 3
-
-BUILDERS: dict[str, Callable[[int], Any]] = {
-    "naive": lambda season: Naive(),
-    "seasonal_naive": lambda season: SeasonalNaive(season),
-    "auto_ets": lambda season: AutoETS(season_length=season),
-    "auto_theta": lambda season: AutoTheta(season_length=season),
-}
 
 
 class BaselineModel:
@@ -55,9 +46,9 @@ class BaselineModel:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
-                out = BUILDERS[name](season).forecast(history, h=self.task.horizon, level=central or None)
+                out = _built(name, season).forecast(history, h=self.task.horizon, level=central or None)
             except Exception:  # statsforecast's optimisers raise many kinds on degenerate series
-                out = Naive().forecast(history, h=self.task.horizon, level=central or None)
+                out = _built("naive", season).forecast(history, h=self.task.horizon, level=central or None)
         if not all(np.isfinite(values).all() for values in out.values()):
             mean = np.full(self.task.horizon, history[-1])
             return mean, np.repeat(mean[:, None], len(levels), axis=1)
@@ -71,6 +62,16 @@ class BaselineModel:
     def load(cls, folder: Path) -> "BaselineModel":
         task, candidate, _ = read_settings(folder)
         return cls(task, candidate)
+
+
+def _built(name: str, season: int) -> Any:
+    """A classical model by its name in the pipeline file."""
+    from statsforecast import models  # seconds, and whoever serves a network needs none of it
+
+    if name == "naive":
+        return models.Naive()
+    words = {"seasonal_naive": models.SeasonalNaive, "auto_ets": models.AutoETS, "auto_theta": models.AutoTheta}
+    return words[name](season_length=season)
 
 
 def _history(panel: Panel, series: int, position: int, *, steps: int) -> np.ndarray:

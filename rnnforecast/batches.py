@@ -33,12 +33,28 @@ class Segment(NamedTuple):
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
     """Steps start..start+T-1 of lanes; outside of a series nothing is observed. entity, start [B]; codes [E]."""
-    values, mask = panel.gather(*_rows(panel, panel.members(entity), start.repeat_interleave(panel.channels), steps))
+    series, begin = panel.members(entity), start.repeat_interleave(panel.channels)
+    values, mask = _neighbours(panel, series, begin, steps) or panel.gather(*_rows(panel, series, begin, steps))
     first = entity * panel.channels
     ordinals = (panel.starts[first] + start)[:, None] + torch.arange(steps, device=start.device)
     past = _covariates(panel.past, panel, first, start, steps=steps)
     known = _covariates(panel.known, panel, first, start + 1, steps=steps + horizon)
     return Inputs(values, mask, ordinals, past, known, panel.static[first], codes[entity])
+
+
+def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor] | None:
+    """The same steps of series that lie side by side and are equally long, without a place for each; else None."""
+    first, count, begin = int(series[0]), len(series), int(start[0])
+    length = int(panel.offsets[first + 1] - panel.offsets[first])
+    ends = panel.offsets[first : first + count + 1]
+    if begin < 0 or begin + steps > length or len(ends) <= count or not (ends.diff() == length).all():
+        return None
+    if not ((start == begin).all() and (series == torch.arange(first, first + count, device=series.device)).all()):
+        return None
+    rows = slice(int(ends[0]), int(ends[-1]))
+    cut = (part[rows].view(count, length)[:, begin : begin + steps] for part in (panel.values, panel.mask))
+    values, mask = cut
+    return values, mask
 
 
 def _rows(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:

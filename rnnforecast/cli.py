@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rnnforecast import __version__, cli_quarantine, cli_search, cli_show, cli_upkeep, cli_values, config
+from rnnforecast import __version__, cli_quarantine, cli_search, cli_show, cli_upkeep, cli_values
 from rnnforecast.cli_options import ANYWHERE, AsOf, Force, Json, PipelineFile, Project, flows
 from rnnforecast.cli_show import as_json, say
 from rnnforecast.secrets import hidden
@@ -43,6 +43,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write over a pipeline file that is there.")] = False,
 ) -> None:
     """Look at a data file and write a pipeline file for it."""
+    from rnnforecast import config
     from rnnforecast.guess import guess
 
     target = Path(pipeline).expanduser()
@@ -75,7 +76,7 @@ def ingest(pipeline: PipelineFile, project: Project = None, until: AsOf = None, 
     """Bring the table of observations up to date with the sources."""
     from rnnforecast import cli_table
 
-    config.load(pipeline, project=project)
+    cli_values.load(pipeline, project=project)
     with flows() as ready:
         from rnnforecast.flows.ingest import ingest as flow
 
@@ -110,7 +111,7 @@ def forecast(
     json: Json = False,
 ) -> None:
     """Forecast every series with the champion; nothing is written twice."""
-    config.load(pipeline, project=project)
+    cli_values.load(pipeline, project=project)
     with flows() as ready:
         from rnnforecast.flows.forecast import forecast as flow
 
@@ -129,7 +130,7 @@ def serve(
     json: Json = False,
 ) -> None:
     """Run the jobs of pipeline files on the schedules that they name, until stopped."""
-    loaded = [config.load(file, project=project) for file in pipelines]
+    loaded = [cli_values.load(file, project=project) for file in pipelines]
     with flows(pages=True) as ready:
         from rnnforecast.flows import serve as serving
 
@@ -187,7 +188,7 @@ def demo(
 @app.command(rich_help_panel="Look")
 def leaderboard(pipeline: PipelineFile, project: Project = None, json: Json = False) -> None:
     """The leaderboard of the newest retrain."""
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     from rnnforecast.flows import pages
 
     done = pages.standing(loaded)
@@ -207,7 +208,7 @@ def versions(pipeline: PipelineFile, project: Project = None, json: Json = False
     """All registered versions of the pipeline's model, newest first."""
     from rnnforecast import registry
 
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     rows = registry.history(loaded).to_dicts()
     columns = [name for name in rows[0] if name != "run_id"] if rows else []
     as_json(rows) if json else cli_show.table(rows, title=f"{loaded.name}: versions", columns=columns)
@@ -229,7 +230,7 @@ def table(
     """The newest rows of one of the pipeline's tables."""
     from rnnforecast import cli_table
 
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     if history:
         title, found = cli_table.history(loaded, rows=rows)
     else:
@@ -241,6 +242,8 @@ def table(
 @app.command(rich_help_panel="Look")
 def schema() -> None:
     """The JSON schema of the pipeline file, for editors."""
+    from rnnforecast import config
+
     sys.stdout.write(json.dumps(config.json_schema(), indent=2) + "\n")
 
 
@@ -249,7 +252,7 @@ def rollback(pipeline: PipelineFile, project: Project = None, json: Json = False
     """Put the former champion back."""
     from rnnforecast import promotion
 
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     decision = promotion.rollback(loaded)
     done = {"champion": decision.champion_version, "decision": decision.reason}
     as_json(done) if json else say(f"{loaded.name}: {decision.reason}")
@@ -260,7 +263,7 @@ def rollback(pipeline: PipelineFile, project: Project = None, json: Json = False
 
 def _bring_up(job: str, file: str, *, project: str | None, until: str | None, force: bool, json: bool) -> None:
     """Run the flow `job` (the module and its flow have one name), and show what the pipeline stands at after it."""
-    loaded = config.load(file, project=project)
+    loaded = cli_values.load(file, project=project)
     with flows() as ready:
         flow = getattr(import_module(f"rnnforecast.flows.{job}"), job)
         ready()
@@ -278,10 +281,10 @@ def _addresses(addresses: dict[str, str], as_line: bool) -> None:
 
 def _store(pipeline: str | None, project: str | None) -> tuple[str, str]:
     """MLflow's store and artifacts: those of a pipeline file, or the default ones of the project."""
-    from rnnforecast import cli_demo
+    from rnnforecast import cli_demo, config
 
     if pipeline is not None:
-        loaded = config.load(pipeline, project=project)
+        loaded = cli_values.load(pipeline, project=project)
     else:
         root = Path(project or cli_demo.place(None) or Path.cwd())
         text = "{name: ui, horizon: 1, sources: [{kind: dataset, name: co2}]}"

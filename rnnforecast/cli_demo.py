@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rnnforecast import cli_show, config
+from rnnforecast import cli_show
 
 SCORES: Final = ("until", "model", "forecasts", "mae", "mase", "skill", "coverage")
 
@@ -14,7 +14,9 @@ def shipped(names: Sequence[str]) -> list[Path]:
     found = {file.stem: file for file in sorted((_flows() / "pipelines").glob("*.yaml"))}
     unknown = [name for name in names if name not in found]
     if unknown:
-        raise config.ConfigError(f"demo: expected one of {', '.join(found)}; found {unknown[0]!r}")
+        from rnnforecast.config import ConfigError
+
+        raise ConfigError(f"demo: expected one of {', '.join(found)}; found {unknown[0]!r}")
     return [found[name] for name in names] or list(found.values())
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 
 from rnnforecast import cli_show
-from rnnforecast.config import BASELINES, PRESETS, Parts
+from rnnforecast.config import BASELINES, PRESETS, TRAININGS, Parts
 from rnnforecast.config_choices import pairs, words
 from rnnforecast.config_parts import DEFAULTS
 from rnnforecast.config_rules import RULES, spell
@@ -20,7 +20,10 @@ def listed() -> dict[str, Any]:
     """All of it as plain values."""
     return {
         "parts": parts(),
-        "presets": [{"model": word, "parts": dict(chosen)} for word, chosen in PRESETS.items()],
+        "presets": [
+            {"model": word, "parts": dict(chosen), "training": dict(TRAININGS.get(word, {}))}
+            for word, chosen in PRESETS.items()
+        ],
         "baselines": list(BASELINES),
         "refused": [
             {"choice": rule.choice, "fields": rule.fields, "why": rule.why, "instead": rule.instead} for rule in RULES
@@ -53,6 +56,8 @@ def bounds(schema: Mapping[str, Any]) -> str:
         return " | ".join(bounds(each) for each in schema["anyOf"])
     if "const" in schema:
         return str(schema["const"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
     if schema["type"] in ("null", "array"):
         return {"null": "absent", "array": "[1, 24, ...]"}[schema["type"]]
     least, most = schema.get("minimum"), schema.get("maximum")
@@ -68,7 +73,11 @@ def show() -> None:
     out = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     cli_show.table(parts(), title="Parts of a network (keys of an entry under `models:`, arguments in Python)")
     presets = [
-        {"model": word, "parts": ", ".join(f"{k}: {spell(v)}" for k, v in p.items())} for word, p in PRESETS.items()
+        {
+            "model": word,
+            "parts": ", ".join(f"{k}: {spell(v)}" for k, v in {**chosen, **TRAININGS.get(word, {})}.items()),
+        }
+        for word, chosen in PRESETS.items()
     ]
     out.print()
     cli_show.table(presets, title="Presets (a word for some parts; a key beside it wins)")

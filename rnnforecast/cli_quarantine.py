@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from rnnforecast import cli_show, config
+from rnnforecast import cli_show, cli_values
 from rnnforecast.cli_options import Json, PipelineFile, Project
 
 app = typer.Typer(no_args_is_help=True, help="Rows that were refused: look them through, take them again after a fix.")
@@ -27,7 +27,7 @@ def show(
     """What was refused, by reason, and the rows."""
     from rnnforecast import quarantine
 
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     found = quarantine.held(loaded, reason=reason, replayed=everything)
     if json:
         cli_show.as_json(found.to_dicts())
@@ -56,7 +56,7 @@ def replay(
     """Take refused rows again, through the pipeline file as it is now."""
     from rnnforecast import quarantine
 
-    loaded = config.load(pipeline, project=project)
+    loaded = cli_values.load(pipeline, project=project)
     done = quarantine.replay(loaded, reason=reason, ids=ids or (), accept=accept)
     if json:
         cli_show.as_json(asdict(done))

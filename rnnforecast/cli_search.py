@@ -5,10 +5,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from rnnforecast import cli_show, cli_values, config
+from rnnforecast import cli_show, cli_values
 from rnnforecast.cli_options import AsOf, Json, PipelineFile, Project, flows
-from rnnforecast.config_rules import spell
-from rnnforecast.config_search import network
 
 SHOWN: Final = 10
 
@@ -26,7 +24,9 @@ def search(
     json: Json = False,
 ) -> None:
     """Try other choices for a network (the file's `search:`), judged on the validation span; a killed one goes on."""
-    network(config.load(pipeline, project=project).models, candidate)  # a wrong name is told before anything starts
+    from rnnforecast.config_search import network
+
+    network(cli_values.load(pipeline, project=project).models, candidate)  # a wrong name is told before anything starts
     with flows() as ready:
         from rnnforecast.flows.search import search as flow
 
@@ -51,4 +51,6 @@ def show(done: Mapping[str, Any]) -> None:
 
 def cell(value: Any) -> Any:
     """A number as it is, anything else in the words of the pipeline file."""
+    from rnnforecast.config_rules import spell
+
     return value if isinstance(value, int | float) and not isinstance(value, bool) else spell(value)

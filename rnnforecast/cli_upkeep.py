@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from rnnforecast import cli_show, cli_values, config
+from rnnforecast import cli_show, cli_values
 from rnnforecast.cli_options import Json, PipelineFile, Project, flows
 
 
@@ -18,7 +18,7 @@ def upkeep(
     json: Json = False,
 ) -> None:
     """Merge small files, and delete old ones that neither the last days nor a registered model needs."""
-    config.load(pipeline, project=project)
+    cli_values.load(pipeline, project=project)
     with flows() as ready:
         from rnnforecast.flows.upkeep import upkeep as flow
 

@@ -2,8 +2,17 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rnnforecast import config
+if TYPE_CHECKING:
+    from rnnforecast.config import Pipeline
+
+
+def load(file: str, *, project: str | None) -> "Pipeline":
+    """The pipeline file of a command. Raises ConfigError."""
+    from rnnforecast import config  # pydantic and polars, which a --help needs none of
+
+    return config.load(file, project=project)
 
 
 def path(file: str) -> str:
@@ -24,6 +33,8 @@ def moment(text: str | None, *, option: str = "--until") -> datetime | int | Non
     try:
         return int(text) if text.lstrip("-").isdigit() else datetime.fromisoformat(text)
     except ValueError:
-        raise config.ConfigError(
+        from rnnforecast.config import ConfigError
+
+        raise ConfigError(
             f"{option} {text}: expected an ISO time such as 2024-05-01T12:00, or a whole number"
         ) from None

@@ -54,6 +54,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "cell": "lstm",
             "hidden_size": 96,
             "transform": "log",
+            "lags": "cycles",
+            "skip": True,
             "base": "moved",
             "mix": "step",
         },
@@ -72,8 +74,11 @@ TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "weighting": "spread",
         },
         "m4-hourly": {
-            "max_steps": 2_500,
+            "max_steps": 1_500,
+            "batch_size": 8,
+            "learning_rate": 4e-3,
             "cutoffs_per_segment": 64,
+            "weighting": "both",
             "holdout": False,
             "validate_every": 500,
         },
@@ -102,9 +107,8 @@ class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
-        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it "
-        "differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
+        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 

@@ -14,7 +14,7 @@ NUMBERS: Final[Mapping[str, tuple[Any, ...]]] = {
     "forget_bias": (0.0, 1.0),
     "context_length": (None, 24),
     "patch_length": (1, 3),
-    "lags": ("seasons", (1, 2)),
+    "lags": ("seasons", "cycles", (1, 2)),
     "embedding_size": (0, 4),
     "attention_length": (48, 12),
     "teacher_forcing_ratio": (0.0, 0.5),

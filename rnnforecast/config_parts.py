@@ -26,6 +26,9 @@ class Parts(Section):
     num_layers: int = Field(1, ge=1, le=16, description="Stacked recurrent layers.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout between stacked layers, and before the output layer.")
     residual: bool = Field(False, description="Add each stacked layer's input to its output.")
+    skip: bool = Field(
+        False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."
+    )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(
         "zero", description="State before the first step: zero, learned, or from static covariates (or the embedding)."
@@ -39,8 +42,10 @@ class Parts(Section):
         None, ge=2, description="Steps of a window model, read anew for every forecast; absent: one carried recurrence."
     )
     patch_length: int = Field(1, ge=1, description="Steps read as one segment (SegRNN, Lin et al. 2023); 1: each step.")
-    lags: tuple[int, ...] | Literal["seasons"] = Field(
-        "seasons", description="Values so many steps before the next one are inputs; `seasons`: each season."
+    lags: tuple[int, ...] | Literal["seasons", "cycles"] = Field(
+        "seasons",
+        description="Values so many steps before the next one are inputs; `seasons`: each season; `cycles`: all of the "
+        "shortest season, and of longer ones what lies before each step of the horizon.",
     )
     embedding_size: int = Field(0, ge=0, le=256, description="Learned numbers per series; 0: none.")
 

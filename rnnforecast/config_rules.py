@@ -97,7 +97,7 @@ RULES: Final = (
     ),
     Rule(
         ("lags",),
-        lambda lags: lags != "seasons" and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
+        lambda lags: not isinstance(lags, str) and (list(lags) != sorted(set(lags)) or any(lag < 1 for lag in lags)),
         "lags that are not ascending steps of at least 1",
         "a lag counts steps back from the next one, and each is read once",
         "choose ascending whole numbers from 1, such as lags: [1, 24], or lags: seasons",

@@ -66,9 +66,9 @@ def forecast_frame(
     horizon = means.shape[1]
     steps = torch.arange(1, horizon + 1)
     origin = panel.starts[cutoffs.series] + cutoffs.position  # [M] ordinals
-    names = np.array(panel.series_ids, dtype=object)[cutoffs.series.numpy()]
+    names = pl.Series(panel.series_ids, dtype=pl.String).gather(_repeat(cutoffs.series, horizon).flatten().numpy())
     columns: dict[str, Any] = {
-        SERIES_ID: pl.Series(np.repeat(names, horizon), dtype=pl.String),
+        SERIES_ID: names,
         CUTOFF: panel.stamps(_repeat(origin, horizon)),
         TIMESTAMP: panel.stamps(origin[:, None] + steps),
         STEP: pl.Series(steps.repeat(len(cutoffs)).numpy(), dtype=pl.Int32),

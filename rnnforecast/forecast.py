@@ -1,16 +1,24 @@
 """Forecasts from a fitted model: one function for networks and baselines, for every series' newest reading."""
 
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 import torch
+from pyarrow import parquet
 
+from rnnforecast.allocator import keep_memory
 from rnnforecast.baselines import BaselineModel
 from rnnforecast.columns import STEP, quantile, quantiles
 from rnnforecast.fitted import FittedModel, read_settings
+from rnnforecast.frame_rows import Frame
 from rnnforecast.panel import Cutoffs, Panel
-from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.recurrent import BLOCK, RecurrentModel
+
+GROUP: Final = 1 << 25  # steps of the series that `forecast_file` holds at once
 
 
 class ForecastError(ValueError):
@@ -25,7 +33,7 @@ def load_model(folder: Path) -> FittedModel:
 
 def forecast(
     model: FittedModel,
-    data: pl.DataFrame | Panel,
+    data: Frame | Panel,
     *,
     horizon: int | None = None,
     quantile_levels: Sequence[float] | None = None,
@@ -35,6 +43,55 @@ def forecast(
     `horizon` and `quantile_levels` may ask for less than the model was trained for. Raises FrameError on a frame
     that cannot be read, ForecastError on more than the model can give.
     """
+    steps, levels = _asked(model, horizon, quantile_levels)
+    task = model.task
+    panel = data if isinstance(data, Panel) else task.panel(data)
+    require_known(panel, task.horizon)
+    frame = model.forecast_at(panel, panel.last).filter(pl.col(STEP) <= steps)
+    return frame.drop([quantile(level) for level in task.quantile_levels if level not in levels]).select(
+        pl.exclude(quantiles(levels)), *quantiles(levels)
+    )
+
+
+def forecast_file(
+    model: FittedModel,
+    source: Path | str | pl.LazyFrame,
+    target: Path | str,
+    *,
+    horizon: int | None = None,
+    quantile_levels: Sequence[float] | None = None,
+) -> int:
+    """Forecast every series of Parquet files into a Parquet file, a group of series at a time; returns its rows.
+
+    `source`: a long frame as a file, a folder, a pattern (`in/*.parquet`), or lazy. It may be larger than the memory:
+    no more than GROUP steps are held at once. The files are read once, and then once for each group, of which only what
+    can hold its series: sorted by series they are best. The same numbers as `forecast`, to the last bit, where every
+    series has a reading. `target` appears when it is complete. Raises as `forecast` does, and OSError.
+    """
+    _asked(model, horizon, quantile_levels)
+    keep_memory()
+    frame = source if isinstance(source, pl.LazyFrame) else pl.scan_parquet(source)
+    target, rows = Path(target), 0
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    with ExitStack() as stack:
+        stack.callback(draft.unlink, missing_ok=True)
+        writer: parquet.ParquetWriter | None = None
+        for group in model.task.layout(frame).groups(GROUP, entities=BLOCK):
+            made = forecast(model, Panel.of(group), horizon=horizon, quantile_levels=quantile_levels).to_arrow()
+            if writer is None:
+                writer = stack.enter_context(parquet.ParquetWriter(draft, made.schema, compression="zstd"))
+            writer.write_table(made)
+            rows += made.num_rows
+        assert writer is not None  # a layout has a series at least
+        writer.close()
+        draft.replace(target)
+    return rows
+
+
+def _asked(
+    model: FittedModel, horizon: int | None, quantile_levels: Sequence[float] | None
+) -> tuple[int, tuple[float, ...]]:
+    """How many steps and which quantiles. Raises ForecastError on more than the model can give."""
     task = model.task
     steps = task.horizon if horizon is None else horizon
     levels = task.quantile_levels if quantile_levels is None else tuple(quantile_levels)
@@ -43,12 +100,7 @@ def forecast(
     unknown = [level for level in levels if level not in task.quantile_levels]
     if unknown:
         raise ForecastError(f"quantile_levels: trained for {list(task.quantile_levels)}, asked for {unknown}; retrain")
-    panel = data if isinstance(data, Panel) else task.panel(data)
-    require_known(panel, task.horizon)
-    frame = model.forecast_at(panel, panel.last).filter(pl.col(STEP) <= steps)
-    return frame.drop([quantile(level) for level in task.quantile_levels if level not in levels]).select(
-        pl.exclude(quantiles(levels)), *quantiles(levels)
-    )
+    return steps, levels
 
 
 def require_known(panel: Panel, horizon: int, cutoffs: Cutoffs | None = None) -> None:

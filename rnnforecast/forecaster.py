@@ -12,11 +12,12 @@ from rnnforecast import backtest, windows
 from rnnforecast.columns import CUTOFF, SERIES_ID, TIMESTAMP
 from rnnforecast.config import Candidate, ConfigError, TaskSettings, Training, checked, nearest, refusals_of_task
 from rnnforecast.fitted import FittedError
-from rnnforecast.forecast import forecast, require_known
+from rnnforecast.forecast import forecast, forecast_file, require_known
 from rnnforecast.frame import FrameError
 from rnnforecast.inspection import attention_weights
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.stream import Stream
 from rnnforecast.task import Task
 
 SECTIONS: tuple[type, ...] = (TaskSettings, Candidate, Training)
@@ -95,6 +96,18 @@ class Forecaster:
         """
         return forecast(self.model, frame, horizon=horizon, quantile_levels=quantile_levels)
 
+    def forecast_file(
+        self,
+        source: str | Path | pl.LazyFrame,
+        target: str | Path,
+        *,
+        horizon: int | None = None,
+        quantile_levels: Sequence[float] | None = None,
+    ) -> int:
+        """Forecast every series of Parquet files into a Parquet file, a group of series at a time, so that neither need
+        fit the memory; returns the rows written. See `rnnforecast.forecast.forecast_file`."""
+        return forecast_file(self.model, source, target, horizon=horizon, quantile_levels=quantile_levels)
+
     def backtest(
         self, frame: pl.DataFrame, *, cutoffs: pl.DataFrame | Sequence[datetime | int] | Literal["all"] | None = None
     ) -> pl.DataFrame:
@@ -107,6 +120,13 @@ class Forecaster:
         places = self._cutoffs(panel, cutoffs)
         require_known(panel, self.model.task.horizon, places)
         return backtest.run(self.model, panel, places, label=self.candidate.label).scored
+
+    def stream(self, frame: pl.DataFrame, *, lateness: int | None = None) -> Stream:
+        """Follow the series of a long frame from here on: new rows in, forecasts out, one step of the recurrence each.
+
+        Rows may come late by up to `lateness` steps, by default a horizon. Raises FrameError, StreamError.
+        """
+        return Stream.start(self.model, frame, lateness=lateness)
 
     def attention(self, frame: pl.DataFrame) -> pl.DataFrame:
         """What the attention decoder looks at when it forecasts from the last readings.

@@ -1,7 +1,10 @@
-"""The long frame: checked once at the door (`validate`), then put on its regular grid (`normalise`)."""
+"""The long frame: checked once at the door (`validate`), then put on its regular grid (`normalise`).
+
+Each is made of pieces that also take a frame batch by batch; frame_rows.py goes through one of any size with them.
+"""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -25,40 +28,72 @@ def validate(frame: pl.DataFrame, *, covariates: Sequence[str] = ()) -> None:
 
     Raises FrameError.
     """
-    for name in (*KEY, TARGET, *covariates):
-        if name not in frame.columns:
-            close = difflib.get_close_matches(name, frame.columns, n=1)
-            hint = f"rename `{close[0]}`" if close else f"rename one of {frame.columns[:8]}"
-            raise FrameError(f"frame: expected a column `{name}`, found {frame.columns[:8]}; {hint} or map it")
+    check_columns(frame.schema, covariates)
     if frame.is_empty():
-        raise FrameError("frame: expected at least one row, found none; check the source or the filter before it")
-    _check_types(frame, covariates)
-    for name in KEY:
-        if frame[name].null_count():
-            row = frame[name].is_null().arg_max()
-            raise FrameError(f"frame row {row}: `{name}` is null; drop the row or give it a value")
-    repeated = frame.filter(pl.struct(KEY).is_duplicated()).head(1)
-    if len(repeated):
-        series, time = repeated[SERIES_ID][0], repeated[TIMESTAMP][0]
-        raise FrameError(f"series {series!r}: timestamp {time} stands twice; keep one, e.g. frame.unique({list(KEY)})")
-    for name in (TARGET, *covariates):
-        infinite = frame.filter(pl.col(name).cast(pl.Float64).is_infinite()).head(1)
-        if len(infinite):
-            series, time = infinite[SERIES_ID][0], infinite[TIMESTAMP][0]
-            raise FrameError(f"series {series!r}, {time}: `{name}` is infinite; replace it with null (no reading)")
+        raise no_rows()
+    check_types(frame.schema, covariates)
+    check_keys(frame)
+    check_repeats(frame)
+    check_numbers(frame, covariates)
 
 
-def _check_types(frame: pl.DataFrame, covariates: Sequence[str]) -> None:
-    time = frame[TIMESTAMP].dtype
+def check_columns(schema: Mapping[str, pl.DataType], covariates: Sequence[str]) -> None:
+    """Refuse a frame that lacks a column. Raises FrameError."""
+    columns = list(schema)
+    for name in (*KEY, TARGET, *covariates):
+        if name not in columns:
+            close = difflib.get_close_matches(name, columns, n=1)
+            hint = f"rename `{close[0]}`" if close else f"rename one of {columns[:8]}"
+            raise FrameError(f"frame: expected a column `{name}`, found {columns[:8]}; {hint} or map it")
+
+
+def no_rows() -> FrameError:
+    """What is said of a frame without rows."""
+    return FrameError("frame: expected at least one row, found none; check the source or the filter before it")
+
+
+def check_types(schema: Mapping[str, pl.DataType], covariates: Sequence[str]) -> None:
+    """Refuse times that are none and values that are no numbers. Raises FrameError."""
+    time = schema[TIMESTAMP]
     if not (time.is_integer() or time in (pl.Datetime, pl.Date)):
         raise FrameError(
             f"frame: `timestamp` must be a datetime, a date or an integer step, found {time}; "
             "parse it first, e.g. with str.to_datetime()"
         )
     for name in (TARGET, *covariates):
-        dtype = frame[name].dtype
+        dtype = schema[name]
         if not (dtype.is_numeric() or dtype in (pl.Boolean, pl.Null)):
             raise FrameError(f"frame: `{name}` must hold numbers, found {dtype}; cast it, texts that mean none to null")
+
+
+def check_keys(frame: pl.DataFrame, before: int = 0) -> None:
+    """Refuse a null key; `before`: rows that came before these. Raises FrameError."""
+    for name in KEY:
+        if frame[name].null_count():
+            row = before + int(frame[name].is_null().arg_max() or 0)
+            raise FrameError(f"frame row {row}: `{name}` is null; drop the row or give it a value")
+
+
+def check_repeats(frame: pl.DataFrame) -> None:
+    """Refuse a (series_id, timestamp) that stands twice. Raises FrameError."""
+    repeated = frame.filter(pl.struct(KEY).is_duplicated()).head(1)
+    if len(repeated):
+        raise twice(repeated)
+
+
+def twice(rows: pl.DataFrame) -> FrameError:
+    """What is said of a key that stands twice, the first row's."""
+    series, time = rows[SERIES_ID][0], rows[TIMESTAMP][0]
+    return FrameError(f"series {series!r}: timestamp {time} stands twice; keep one, e.g. frame.unique({list(KEY)})")
+
+
+def check_numbers(frame: pl.DataFrame, covariates: Sequence[str]) -> None:
+    """Refuse infinite values. Raises FrameError."""
+    for name in (TARGET, *covariates):
+        infinite = frame.filter(pl.col(name).cast(pl.Float64).is_infinite()).head(1)
+        if len(infinite):
+            series, time = infinite[SERIES_ID][0], infinite[TIMESTAMP][0]
+            raise FrameError(f"series {series!r}, {time}: `{name}` is infinite; replace it with null (no reading)")
 
 
 def normalise(
@@ -69,36 +104,56 @@ def normalise(
     `resample` says what happens to readings off the grid or sharing a step: `mean`, `last` or `sum` of each
     step; `none` refuses them. A gap stays a missing ordinal. Raises FrameError.
     """
-    values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in (TARGET, *covariates)]
-    time = pl.col(TIMESTAMP).cast(pl.Datetime("us")) if frame[TIMESTAMP].dtype == pl.Date else _microseconds(frame)
-    frame = frame.select(pl.col(SERIES_ID).cast(pl.String), time, *values)
+    frame = plain(frame, covariates)
     try:
-        step = infer(frame[TIMESTAMP], frame[SERIES_ID]) if frequency == "auto" else frequency
+        if isinstance(frequency, str):
+            known = None if frequency == "auto" else Frequency.parse(frequency)
+            times = frame[TIMESTAMP]
+            frequency = known.anchored(times) if known else infer(times, frame[SERIES_ID])
     except ValueError as error:
         raise FrameError(str(error)) from None
-    if isinstance(step, str):
-        step = Frequency.parse(step).anchored(frame[TIMESTAMP])
-    if step.is_integer != frame[TIMESTAMP].dtype.is_integer():
+    check_step(frequency, frame.schema[TIMESTAMP])
+    frame = frame.with_columns(frequency.ordinal(TIMESTAMP).alias(ORDINAL))
+    if resample != "none":
+        frame = resampled(frame, covariates, resample)
+    else:
+        stray = frame.filter(~frequency.on_grid(TIMESTAMP))
+        if len(stray):
+            raise off_grid(stray, len(stray), len(frame), frequency)
+        shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
+        if len(shared):
+            raise in_one_step(shared, frequency)
+    return frame.sort(SERIES_ID, ORDINAL), frequency
+
+
+def plain(frame: pl.DataFrame, covariates: Sequence[str]) -> pl.DataFrame:
+    """The columns that count, in the types that all that follows has: text, microseconds or int64, float64."""
+    values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in (TARGET, *covariates)]
+    return frame.select(*keys(frame.schema[TIMESTAMP]), *values)
+
+
+def keys(time: pl.DataType) -> tuple[pl.Expr, pl.Expr]:
+    """The same of series_id and of timestamps of type `time` alone."""
+    return pl.col(SERIES_ID).cast(pl.String), pl.col(TIMESTAMP).cast(time_type(time))
+
+
+def time_type(dtype: pl.DataType) -> pl.DataType:
+    """What timestamps of a type become."""
+    return pl.Int64() if dtype.is_integer() else pl.Datetime("us", getattr(dtype, "time_zone", None))
+
+
+def check_step(step: Frequency, time: pl.DataType) -> None:
+    """Refuse a step of time for integers, and the other way round. Raises FrameError."""
+    if step.is_integer != time.is_integer():
         raise FrameError(
-            f"frame: frequency {step} and timestamps of type {frame[TIMESTAMP].dtype} do not fit; "
+            f"frame: frequency {step} and timestamps of type {time} do not fit; "
             "integer timestamps take `1i`, datetimes a step of time such as `1h`"
         )
-    frame = frame.with_columns(step.ordinal(TIMESTAMP).alias(ORDINAL))
-    if resample != "none":
-        frame = _resampled(frame, covariates, resample)
-    else:
-        _refuse_off_grid(frame, step)
-    return frame.sort(SERIES_ID, ORDINAL), step
 
 
-def _microseconds(frame: pl.DataFrame) -> pl.Expr:
-    dtype = frame[TIMESTAMP].dtype
-    if dtype.is_integer():
-        return pl.col(TIMESTAMP).cast(pl.Int64)
-    return pl.col(TIMESTAMP).cast(pl.Datetime("us", getattr(dtype, "time_zone", None)))
+def resampled(frame: pl.DataFrame, covariates: Sequence[str], how: str) -> pl.DataFrame:
+    """One row for each step of each series: mean, last or sum of what fell in it; sorted by series and time."""
 
-
-def _resampled(frame: pl.DataFrame, covariates: Sequence[str], how: str) -> pl.DataFrame:
     def reading(name: str, how: str) -> pl.Expr:
         column = pl.col(name).drop_nulls()
         if how == "sum":  # the sum of no readings is no reading, not zero
@@ -113,17 +168,18 @@ def _resampled(frame: pl.DataFrame, covariates: Sequence[str], how: str) -> pl.D
     )
 
 
-def _refuse_off_grid(frame: pl.DataFrame, step: Frequency) -> None:
-    stray = frame.filter(~step.on_grid(TIMESTAMP))
-    if len(stray):
-        series, time = stray[SERIES_ID][0], stray[TIMESTAMP][0]
-        raise FrameError(
-            f"series {series!r}: {time} does not stand on the grid of {step} ({len(stray)} of {len(frame)} readings "
-            "do not); set `resample: mean` (or last, sum), or another `frequency`"
-        )
-    shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
-    if len(shared):
-        raise FrameError(
-            f"series {shared[SERIES_ID][0]!r}: {shared[TIMESTAMP][0]} and {shared[TIMESTAMP][1]} fall in one step of "
-            f"{step}; set `resample: mean` (or last, sum), or a finer `frequency`"
-        )
+def off_grid(stray: pl.DataFrame, count: int, rows: int, step: Frequency) -> FrameError:
+    """What is said of readings off the grid, `count` of `rows`; `stray` has the first of them."""
+    series, time = stray[SERIES_ID][0], stray[TIMESTAMP][0]
+    return FrameError(
+        f"series {series!r}: {time} does not stand on the grid of {step} ({count} of {rows} readings "
+        "do not); set `resample: mean` (or last, sum), or another `frequency`"
+    )
+
+
+def in_one_step(shared: pl.DataFrame, step: Frequency) -> FrameError:
+    """What is said of two readings in one step."""
+    return FrameError(
+        f"series {shared[SERIES_ID][0]!r}: {shared[TIMESTAMP][0]} and {shared[TIMESTAMP][1]} fall in one step of "
+        f"{step}; set `resample: mean` (or last, sum), or a finer `frequency`"
+    )

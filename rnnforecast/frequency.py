@@ -5,6 +5,7 @@ pipeline, so that a series is (first ordinal, values) and a gap is a missing ord
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -62,10 +63,12 @@ class Frequency:
 
     def anchored(self, timestamps: pl.Series) -> "Frequency":
         """The same step with the phase at which most of `timestamps` stand."""
-        if len(timestamps) == 0:
-            return self
-        phases = timestamps.to_frame("t").select(self._phase_of(pl.col("t")).alias("phase"))
-        return replace(self, phase=int(phases["phase"].mode().sort()[0]))
+        return self.anchored_in([timestamps])
+
+    def anchored_in(self, parts: Iterable[pl.Series]) -> "Frequency":
+        """The same, of timestamps that come in parts."""
+        counts = _tally(part.to_frame("t").select(self._phase_of(pl.col("t")).alias("value")) for part in parts)
+        return replace(self, phase=_commonest(counts)) if len(counts) else self
 
     def _phase_of(self, column: pl.Expr) -> pl.Expr:
         if self.is_integer:
@@ -153,30 +156,61 @@ def infer(timestamps: pl.Series, series_ids: pl.Series) -> Frequency:
 
     Raises ValueError where no series has two different timestamps.
     """
-    times = pl.DataFrame({"s": series_ids, "t": timestamps}).drop_nulls().unique().sort("s", "t")
-    steps = times.select(
-        (pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)).over("s").alias("d"), "t"
-    ).filter(pl.col("d") > 0)
-    if steps.is_empty():
+    return infer_in(lambda: [(timestamps, series_ids)])
+
+
+def infer_in(parts: Callable[[], Iterable[tuple[pl.Series, pl.Series]]]) -> Frequency:
+    """The same, of timestamps and series ids that come in `parts` of whole series, called for twice."""
+    steps: list[pl.DataFrame] = []
+    dtype: pl.DataType = pl.Int64()
+    days, weekends = 0, 0
+    for times in map(_sorted, parts()):
+        dtype = times.schema["t"]
+        apart = pl.col("t").cast(pl.Int64) - pl.col("t").cast(pl.Int64).shift(1)
+        steps.append(times.select(apart.over("s").alias("value")).filter(pl.col("value") > 0))
+        if dtype.is_temporal():
+            days, weekends = (
+                days + len(times),
+                weekends + int(times.select((pl.col("t").dt.weekday() > 5).sum()).item()),
+            )
+    counts = _tally(steps)
+    if counts.is_empty():
         raise ValueError("frequency: no series has two different timestamps; set `frequency:` in the pipeline file")
-    counts = steps["d"].value_counts(sort=True)
-    common = int(counts.filter(pl.col("count") == counts["count"].max())["d"].min())  # type: ignore[arg-type]
-    if timestamps.dtype.is_integer():
-        return Frequency(every=common, unit="i").anchored(times["t"])
-    return _named(common // _per_second(timestamps.dtype), times).anchored(times["t"])
+    common = _commonest(counts)
+    if dtype.is_integer():
+        step = Frequency(every=common, unit="i")
+    else:
+        step = _named(common // _per_second(dtype), days, weekends)
+    return step.anchored_in(_sorted(part)["t"] for part in parts())
+
+
+def _sorted(part: tuple[pl.Series, pl.Series]) -> pl.DataFrame:
+    """Different timestamps `t` of each series `s`, in order."""
+    return pl.DataFrame({"s": part[1], "t": part[0]}).drop_nulls().unique().sort("s", "t")
+
+
+def _tally(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """How often each `value` stands in the parts together: value, count."""
+    counts = [part["value"].drop_nulls().value_counts() for part in parts]
+    return pl.concat(counts).group_by("value").agg(pl.col("count").sum()) if counts else pl.DataFrame()
+
+
+def _commonest(counts: pl.DataFrame) -> int:
+    """The value that is counted most; of several the least."""
+    return int(counts.filter(pl.col("count") == counts["count"].max())["value"].min())  # type: ignore[arg-type]
 
 
 def _per_second(dtype: pl.DataType) -> int:
     return {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}[getattr(dtype, "time_unit", "us")]
 
 
-def _named(seconds: int, times: pl.DataFrame) -> Frequency:
-    """The commonest step in seconds as a frequency with a calendar name."""
+def _named(seconds: int, count: int, weekends: int) -> Frequency:
+    """The commonest step in seconds as a frequency with a calendar name; of `count` times so many on weekends."""
     days = seconds / 86_400
     for low, high, unit in ((28, 31, "mo"), (89, 92, "q"), (365, 366, "y")):
         if low <= days <= high:
             return Frequency(every=1, unit=unit)
-    if days == 1 and times.select((pl.col("t").dt.weekday() > 5).mean()).item() < 0.01 and len(times) > 10:
+    if days == 1 and count > 10 and weekends < 0.01 * count:
         return Frequency(every=1, unit="bd")
     for unit in ("w", "d", "h", "m", "s"):
         if seconds >= SECONDS[unit] and seconds % SECONDS[unit] == 0:

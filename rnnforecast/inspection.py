@@ -6,6 +6,7 @@ import torch
 from rnnforecast.batches import gather
 from rnnforecast.columns import CUTOFF, SERIES_ID, STEP, TIMESTAMP
 from rnnforecast.fitted import FittedError
+from rnnforecast.nn.committee import each
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import RecurrentModel
 
@@ -15,7 +16,8 @@ WEIGHT = "weight"
 def attention_weights(model: RecurrentModel, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
     """The weight of each step read for each step forecast: series_id, cutoff, step, timestamp, weight.
 
-    Channels of one entity share their weights. Raises FittedError where the decoder has no attention.
+    Channels of one entity share their weights; a committee's are the mean of its members'. Raises FittedError where the
+    decoder has no attention.
     """
     network, parts = model.network, model.network.config.parts
     if parts.decoder != "attention":
@@ -29,9 +31,8 @@ def attention_weights(model: RecurrentModel, panel: Panel, cutoffs: Cutoffs) -> 
             state = network.initial_state(panel.static[entity * panel.channels], codes[entity])
             inputs = gather(panel, entity, torch.zeros_like(entity), position + 1, model.task.horizon, codes)
             encoding, _ = network.encode(inputs, state)
-            weights = network.decode(encoding, torch.tensor([[position]])).weights
-        assert weights is not None
-        found = weights[0, 0]  # [H, A], the newest step read last
+            looked = [member.decode(own, torch.tensor([[position]])).weights for member, own in each(network, encoding)]
+        found = torch.stack([weights[0, 0] for weights in looked if weights is not None]).mean(dim=0)  # [H, A]
         back = parts.patch_length * torch.arange(found.shape[1]).flip(0)
         read = position - back
         steps = torch.arange(1, len(found) + 1)[:, None].expand_as(found)

@@ -30,6 +30,7 @@ from rnnforecast.columns import (
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedModel
 from rnnforecast.forecast import ForecastError, forecast
+from rnnforecast.frame_rows import Frame
 from rnnforecast.ingest import recompute
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
@@ -49,12 +50,13 @@ SCORES: Final = {
 }
 
 
-def make(model: FittedModel, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def make(model: FittedModel, frame: Frame) -> tuple[pl.DataFrame, list[str]]:
     """Forecast every series from its last reading; also the names of the series that have too few readings.
 
     Raises ForecastError where no series has enough, FrameError on a frame that cannot be read.
     """
-    counts = frame.group_by(SERIES_ID).agg(readings=pl.col(TARGET).is_not_null().sum()).sort(SERIES_ID)
+    readings = pl.col(TARGET).is_not_null().sum()
+    counts = frame.lazy().group_by(SERIES_ID).agg(readings=readings).collect().sort(SERIES_ID)
     enough = counts.filter(pl.col("readings") >= FEWEST_READINGS)[SERIES_ID]
     left_out = counts.filter(pl.col("readings") < FEWEST_READINGS)[SERIES_ID].to_list()
     if enough.is_empty():
@@ -111,12 +113,14 @@ def _stale(rows: pl.DataFrame, marks: pl.DataFrame) -> pl.DataFrame:
     return both.group_by(key).agg(pl.col("since").min(), pl.col("version").max()).sort(key)
 
 
-def scored(pipeline: Pipeline, observations: pl.DataFrame) -> pl.DataFrame | None:
+def scored(pipeline: Pipeline, observations: Frame) -> pl.DataFrame | None:
     """The forecasts that stand with the reading that came as `target`; None where none has come yet."""
     rows = issued(pipeline)
     if rows is None:
         return None
-    actual = observations.select(*KEY, TARGET).drop_nulls(TARGET)
+    first, last = rows[TIMESTAMP].min(), rows[TIMESTAMP].max()
+    read = observations.lazy().select(*KEY, TARGET).filter(pl.col(TIMESTAMP).is_between(first, last))
+    actual = read.drop_nulls(TARGET).join(rows.lazy().select(KEY).unique(), on=list(KEY), how="semi").collect()
     rows = rows.join(actual, on=list(KEY), how="inner", maintain_order="left")
     return None if rows.is_empty() else rows
 

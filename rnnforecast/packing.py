@@ -5,7 +5,7 @@ requirements but is on no package index: serve with `mlflow models serve --env-m
 """
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mlflow.pyfunc
 import polars as pl
@@ -15,14 +15,17 @@ from mlflow.types.schema import AnyType
 
 from rnnforecast import __version__, columns
 from rnnforecast.config import Pipeline
-from rnnforecast.fitted import FittedModel
+from rnnforecast.frame_rows import Frame
+
+if TYPE_CHECKING:  # whose module loads torch
+    from rnnforecast.fitted import FittedModel
 
 MODEL: Final = "model"  # the artifact's name: the folder that FittedModel.save wrote
 WEIGHTS: Final = f"artifacts/{MODEL}"  # where MLflow puts it inside the bundle
 EXAMPLE_ROWS: Final = 500
 
 
-def pack(pipeline: Pipeline, model: FittedModel, example: pl.DataFrame, *, folder: Path, record: Model) -> None:
+def pack(pipeline: Pipeline, model: "FittedModel", example: Frame, *, folder: Path, record: Model) -> None:
     """Write the bundle into `folder`, which must not exist; `record` is MLflow's entry (run and model id).
 
     `example`: a long frame, of which the newest rows of the first series are kept as the example of an input.
@@ -73,10 +76,10 @@ def signature(pipeline: Pipeline) -> ModelSignature:
     )
 
 
-def _short(pipeline: Pipeline, example: pl.DataFrame) -> pl.DataFrame:
-    first = example.filter(pl.col(columns.SERIES_ID) == example[columns.SERIES_ID].min())
-    wanted = [*columns.KEY, columns.TARGET, *pipeline.covariates]
-    short = first.sort(columns.TIMESTAMP).tail(EXAMPLE_ROWS).select(wanted)
+def _short(pipeline: Pipeline, example: Frame) -> pl.DataFrame:
+    wanted = example.lazy().select(*columns.KEY, columns.TARGET, *pipeline.covariates)
+    name = wanted.select(pl.col(columns.SERIES_ID).min()).collect().item()
+    short = wanted.filter(pl.col(columns.SERIES_ID) == name).collect().sort(columns.TIMESTAMP).tail(EXAMPLE_ROWS)
     if short.schema[columns.TIMESTAMP].is_temporal():
         short = short.with_columns(pl.col(columns.TIMESTAMP).dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     return short

@@ -4,17 +4,22 @@ Shapes: N all steps of all series, S series, E entities of C channels each (S = 
 Z static covariates, M cutoffs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 import polars as pl
 import torch
 from torch import Tensor
 
-from rnnforecast.columns import ORDINAL, SERIES_ID, TARGET, TIMESTAMP
-from rnnforecast.frame import FrameError, normalise, validate
+from rnnforecast.columns import ORDINAL, TIMESTAMP
+from rnnforecast.frame_rows import Frame
 from rnnforecast.frequency import Frequency
+from rnnforecast.panel_layout import Layout
+
+STEPS_AT_ONCE: Final = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,14 @@ class Cutoffs:
 
     def __len__(self) -> int:
         return len(self.series)
+
+
+class Block(NamedTuple):
+    """Steps that lie side by side: their rows in the panel, the series of each and its position there."""
+
+    rows: slice
+    series: Tensor  # [n]
+    place: Tensor  # [n]
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,7 @@ class Panel:
     @classmethod
     def from_frame(
         cls,
-        frame: pl.DataFrame,
+        frame: Frame,
         frequency: Frequency | str = "auto",
         *,
         past: Sequence[str] = (),
@@ -60,38 +73,18 @@ class Panel:
 
         Rows after a series' last reading are kept (they carry known covariates). `channels` names series that belong
         together, as CHANNEL or ENTITY/CHANNEL: they are laid out over the same steps, and past and known covariates
-        are read from the first of them. Raises FrameError.
+        are read from the first of them. A lazy frame is gone through batch by batch, twice (once more where the step or
+        its phase is to be found). Raises FrameError.
         """
-        validate(frame, covariates=(*past, *known, *static))
-        frame, step = normalise(frame, frequency, covariates=(*past, *known, *static), resample=resample)
-        read = pl.col(ORDINAL).filter(pl.col(TARGET).is_not_null())
-        spans = frame.group_by(SERIES_ID).agg(start=read.min(), stop=pl.col(ORDINAL).max() + 1).sort(SERIES_ID)
-        empty = spans.filter(pl.col("start").is_null())[SERIES_ID].to_list()
-        spans = spans.drop_nulls("start")
-        if spans.is_empty():
-            raise FrameError(f"series {empty[:5]}: every target is missing; check `null_values` and the target column")
-        if channels:
-            spans = grouped(spans, channels)
-        lengths = (spans["stop"] - spans["start"]).to_torch()
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        spans = spans.with_columns(base=pl.Series(offsets[:-1].numpy()) - pl.col("start"))
-        rows = frame.join(spans, on=SERIES_ID, how="inner").filter(pl.col(ORDINAL) >= pl.col("start"))
-        place = rows.select(pl.col("base") + pl.col(ORDINAL)).to_series().to_torch()
-        total = int(offsets[-1])
-        target = _scatter(rows, [TARGET], place, total)[:, 0]
-        return cls(
-            series_ids=tuple(spans[SERIES_ID]),
-            frequency=step,
-            dtype=rows[TIMESTAMP].dtype,
-            offsets=offsets,
-            starts=spans["start"].to_torch(),
-            values=target.nan_to_num(0.0),
-            mask=~target.isnan(),
-            past=_scatter(rows, past, place, total),
-            known=_scatter(rows, known, place, total),
-            static=_constants(rows, static, spans),
-            channels=len(channels) or 1,
+        layout = Layout.of(
+            frame, frequency, past=past, known=known, static=static, channels=channels, resample=resample
         )
+        return cls.of(layout)
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Panel":
+        """The panel that a layout describes. Raises FrameError where a step stands twice."""
+        return cls(**layout.fields())
 
     def __len__(self) -> int:
         return len(self.series_ids)
@@ -99,14 +92,39 @@ class Panel:
     @cached_property
     def lengths(self) -> Tensor:
         """Steps from the first to the last reading of each series, [S]."""
-        series, place = self.places()
-        last = torch.zeros(len(self), dtype=torch.int64)
-        return last.scatter_reduce_(0, series, torch.where(self.mask, place + 1, 0), "amax")
+        lengths = self.offsets.diff()
+        if self.mask[self.offsets[1:] - 1].all():  # nothing but known covariates stands behind the last reading
+            return lengths
+        last = torch.zeros_like(lengths)
+        for block in self.blocks():
+            last.scatter_reduce_(0, block.series, torch.where(self.mask[block.rows], block.place + 1, 0), "amax")
+        return last
 
-    def places(self) -> tuple[Tensor, Tensor]:
-        """The series of every row, and its position there: [N] each."""
-        series = torch.repeat_interleave(torch.arange(len(self)), self.offsets.diff())
-        return series, torch.arange(len(self.values)) - self.offsets[series]
+    def blocks(self) -> Iterator["Block"]:
+        """All rows, some at a time: what is worked out for each step needs no room for all of them."""
+        for first in range(0, len(self.values), STEPS_AT_ONCE):
+            stop = min(first + STEPS_AT_ONCE, len(self.values))
+            low, high = (int(torch.searchsorted(self.offsets, row, right=True)) - 1 for row in (first, stop - 1))
+            inside = self.offsets[low : high + 2].clamp(first, stop).diff()
+            series = torch.arange(low, high + 1).repeat_interleave(inside)
+            yield Block(slice(first, stop), series, torch.arange(first, stop) - self.offsets[series])
+
+    def parts(self) -> Iterator[tuple[slice, "Panel"]]:
+        """The panel a few whole series at a time, as views of it, and which series they are."""
+        number = (self.offsets[1:] - 1) // STEPS_AT_ONCE
+        ends = number.unique_consecutive(return_counts=True)[1].cumsum(0).tolist()
+        for first, last in pairwise([0, *ends]):
+            series, rows = slice(first, last), slice(int(self.offsets[first]), int(self.offsets[last]))
+            yield (
+                series,
+                replace(
+                    self,
+                    series_ids=self.series_ids[series],
+                    offsets=self.offsets[first : last + 1] - self.offsets[first],
+                    **{name: getattr(self, name)[series] for name in ("starts", "static")},
+                    **{name: getattr(self, name)[rows] for name in ("values", "mask", "past", "known")},
+                ),
+            )
 
     @property
     def entities(self) -> tuple[str, ...]:
@@ -139,45 +157,3 @@ class Panel:
         """Ordinals [any] to timestamps, flat."""
         frame = pl.DataFrame({ORDINAL: ordinals.flatten().cpu().numpy()})
         return frame.select(self.frequency.timestamp(ORDINAL, self.dtype).alias(TIMESTAMP)).to_series()
-
-
-def grouped(spans: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
-    """Spans of series (series_id, start, stop) entity by entity, channels in their order, all over the same steps.
-
-    Raises FrameError where a series is none of the channels, or an entity lacks one.
-    """
-    name = pl.col(SERIES_ID)
-    parts = spans.with_columns(
-        channel=name.str.split("/").list.last(), entity=name.str.replace(r"/?[^/]*$", "")
-    ).with_columns(order=pl.col("channel").replace_strict(list(channels), range(len(channels)), default=None))
-    stray = parts.filter(pl.col("order").is_null())
-    if len(stray):
-        raise FrameError(
-            f"series {stray[SERIES_ID][0]!r} is none of the channels {list(channels)}; name series ENTITY/CHANNEL (or "
-            "CHANNEL alone, for one entity), or add it to `channels`"
-        )
-    found = parts.group_by("entity", maintain_order=True).agg("channel")
-    short = found.filter(pl.col("channel").list.len() < len(channels))
-    if len(short):
-        missing = sorted(set(channels) - set(short["channel"][0]))
-        raise FrameError(f"entity {short['entity'][0]!r} has no readings of the channels {missing}; each needs all")
-    same = [pl.col("start").min().over("entity"), pl.col("stop").max().over("entity")]
-    return parts.with_columns(same).sort("entity", "order").select(SERIES_ID, "start", "stop")
-
-
-def _constants(rows: pl.DataFrame, columns: Sequence[str], spans: pl.DataFrame) -> Tensor:
-    """The first value of each column in each series, [S, columns]; NaN where it has none."""
-    first = [pl.col(name).sort_by(ORDINAL).drop_nulls().first().cast(pl.Float32) for name in columns]
-    found = spans.select(SERIES_ID).join(
-        rows.group_by(SERIES_ID).agg(first), on=SERIES_ID, how="left", maintain_order="left"
-    )
-    values = [found[name].fill_null(torch.nan).to_torch() for name in columns]
-    return torch.stack(values, dim=1) if values else torch.zeros(len(spans), 0)
-
-
-def _scatter(rows: pl.DataFrame, columns: Sequence[str], place: Tensor, total: int) -> Tensor:
-    """Columns of `rows` at their places in an array [total, columns] of NaN."""
-    out = torch.full((total, len(columns)), torch.nan)
-    for index, name in enumerate(columns):
-        out[place, index] = rows[name].cast(pl.Float32).fill_null(torch.nan).to_torch()
-    return out

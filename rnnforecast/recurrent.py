@@ -1,5 +1,6 @@
 """A trained network as a model: forecasts from any cutoffs of a panel in one pass over its series."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, forecast_frame, read_settings, write_settings
-from rnnforecast.nn.committee import Committee, Encodings
+from rnnforecast.nn.committee import Committee
 from rnnforecast.nn.network import Encoding, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
@@ -20,6 +21,7 @@ from rnnforecast.task import Task
 
 WEIGHTS = "weights.safetensors"
 LANES = 512  # entities per pass
+BLOCK = 16 * LANES  # neighbours that are divided into passes by their lengths
 CHUNK = 1_024  # steps per pass: memory stays flat however long the series are, the state carries over
 DECODED = 50_000_000  # numbers that one decoding may hold at once
 
@@ -72,11 +74,9 @@ class RecurrentModel:
         found = torch.zeros(len(places), channels, horizon, len(levels))
         needed = torch.zeros(len(panel) // channels, dtype=torch.int64)
         needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
-        wanted = torch.nonzero(needed)[:, 0]
-        by_length = wanted[needed[wanted].argsort()]  # entities of one pass are about equally long
         codes = self.codes(panel)
         with torch.inference_mode():
-            for lanes in by_length.split(LANES):
+            for lanes in _passes(needed):
                 self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
         channel = cutoffs.series % channels
         return means[which, channel], found[which, channel]
@@ -99,7 +99,7 @@ class RecurrentModel:
                 mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
                 out[0][here], out[1][here] = mean, quantiles
 
-    def _decode(self, encoding: Encoding | Encodings, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
         """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
         channels, lanes = self.network.config.channels, len(encoding.inputs.code)
         order = lane.argsort(stable=True)
@@ -141,15 +141,24 @@ class RecurrentModel:
         return cls(task, candidate, network, entities=entities)
 
 
+def _passes(needed: Tensor) -> Iterator[Tensor]:
+    """Which entities are run side by side, those of about equal length [E]; neighbours first, so that what is made in
+    groups of whole blocks is what is made at once, to the last bit."""
+    for block in torch.arange(len(needed)).split(BLOCK):
+        wanted = block[needed[block] > 0]
+        yield from wanted[needed[wanted].argsort(stable=True)].split(LANES)
+
+
 def require_positive(panel: Panel, transform: str) -> None:
     """Refuse readings that have no logarithm. Raises FittedError."""
     if transform != "log":
         return
-    bad = torch.nonzero(panel.mask & (panel.values <= 0))[:, 0]
-    if len(bad):
-        series = int(torch.searchsorted(panel.offsets, bad[0], right=True)) - 1
-        when = panel.stamps((panel.starts[series] + bad[0] - panel.offsets[series])[None])[0]
+    bad = panel.mask & (panel.values <= 0)
+    if bad.any():
+        first = int(bad.int().argmax())
+        series = int(torch.searchsorted(panel.offsets, first, right=True)) - 1
+        when = panel.stamps((panel.starts[series] + first - panel.offsets[series])[None])[0]
         raise FittedError(
-            f"series {panel.series_ids[series]!r}, {when}: {float(panel.values[bad[0]]):g} has no logarithm "
-            f"({len(bad)} readings in all are not positive); choose transform: asinh, or none"
+            f"series {panel.series_ids[series]!r}, {when}: {float(panel.values[first]):g} has no logarithm "
+            f"({int(bad.sum())} readings in all are not positive); choose transform: asinh, or none"
         )

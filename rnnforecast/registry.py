@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import polars as pl
@@ -24,11 +24,13 @@ from mlflow.models import Model
 
 from rnnforecast import __version__, runs
 from rnnforecast.config import Pipeline
-from rnnforecast.fitted import FittedModel
-from rnnforecast.forecast import load_model
+from rnnforecast.frame_rows import Frame
 from rnnforecast.packing import WEIGHTS, pack
 from rnnforecast.runs import TrainedOn
 from rnnforecast.store import RegistryError, client, hidden, open_store
+
+if TYPE_CHECKING:  # who only looks at versions loads no torch
+    from rnnforecast.fitted import FittedModel
 
 CHAMPION: Final = "champion"
 FINISHED_TAG: Final = "finished_retrain"
@@ -58,19 +60,19 @@ class Registered:
     """A version loaded from the registry, ready to forecast."""
 
     version: str
-    model: FittedModel
+    model: "FittedModel"
     tags: Mapping[str, str]
     run_id: str
 
 
 def log_candidate(
     pipeline: Pipeline,
-    model: FittedModel,
+    model: "FittedModel",
     *,
     row: Mapping[str, Any],
     trained_on: TrainedOn,
     key: str,
-    example: pl.DataFrame,
+    example: Frame,
     history: Sequence[Mapping[str, float]] = (),
     tables: Mapping[str, pl.DataFrame] | None = None,
 ) -> Logged:
@@ -118,6 +120,8 @@ def champion(pipeline: Pipeline) -> Registered | None:
 
 def load_version(pipeline: Pipeline, version: str) -> Registered:
     """A registered version, loaded. Raises RegistryError that names what cannot be read."""
+    from rnnforecast.forecast import load_model
+
     store = client(pipeline)
     found = store.get_model_version(pipeline.name, version)
     # An address `models:/...` would make MLflow ask the global registry URI, whatever it is given here.
@@ -221,9 +225,9 @@ def _log_model(
     run_id: str,
     experiment: str,
     pipeline: Pipeline,
-    model: FittedModel,
+    model: "FittedModel",
     *,
-    example: pl.DataFrame,
+    example: Frame,
     parameters: dict[str, str],
 ) -> str:
     """The bundle as MLflow's logged model of this run; returns its id."""

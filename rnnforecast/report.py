@@ -19,6 +19,7 @@ from rnnforecast import config
 from rnnforecast import report_figures as figures
 from rnnforecast import report_page as paper
 from rnnforecast.columns import CUTOFF, MODEL, SERIES_ID, STEP, TARGET, TIMESTAMP, levels_of
+from rnnforecast.frame_rows import Frame, names_of, slices
 from rnnforecast.frequency import Frequency
 from rnnforecast.report_figures import Scale, intervals
 from rnnforecast.report_page import number, percent, plural, speak
@@ -42,7 +43,7 @@ class ReportData:
     horizon: int
     frequency: str  # 15m, 1h, 1w, 1i, ...; not auto
     season_length: int
-    history: pl.DataFrame  # long frame
+    history: Frame  # long frame, of any size where it is lazy
     forecasts: pl.DataFrame  # the champion's newest: forecast frame
     backtests: Mapping[str, pl.DataFrame]  # candidate -> forecast frame with `target`, what happened
     leaderboard: pl.DataFrame  # model and metrics, best first
@@ -75,12 +76,14 @@ def write(page: Path, data: ReportData) -> Path:
 
 def _page(data: ReportData) -> str:
     value = f"value ({figures.plain(data.unit)})" if data.unit else "value"
-    scale = Scale(Frequency.parse(data.frequency).anchored(data.history[TIMESTAMP]), value)
+    times = data.history.select(TIMESTAMP)
+    scale = Scale(Frequency.parse(data.frequency).anchored_in(part[TIMESTAMP] for part in slices(times)), value)
     drawn = chosen_series(data)
+    shown = data.history.lazy().filter(pl.col(SERIES_ID).is_in(list(drawn))).collect()
     drawings: Drawings = {}
     sections = {
-        "forecast": _forecast(data, scale, drawn, drawings),
-        "backtest": _backtest(data, scale, drawn, drawings),
+        "forecast": _forecast(data, shown, scale, drawn, drawings),
+        "backtest": _backtest(data, shown, scale, drawn, drawings),
         "leaderboard": _leaderboard(data),
         "errors": _errors(data, scale, drawings),
         "data": _data(data, scale),
@@ -110,10 +113,12 @@ def _masthead(data: ReportData, scale: Scale) -> str:
     return f"<header>{title}{about}{paper.tiles(facts)}{decision}</header>"
 
 
-def _forecast(data: ReportData, scale: Scale, drawn: Mapping[str, str], drawings: Drawings) -> list[str]:
+def _forecast(
+    data: ReportData, shown: pl.DataFrame, scale: Scale, drawn: Mapping[str, str], drawings: Drawings
+) -> list[str]:
     recent = max(3 * data.season_length, 4 * data.horizon)
     budget = figures.HISTORY_POINTS // len(drawn)
-    pairs = [(_of(data.history, name), _of(data.forecasts, name)) for name in drawn]
+    pairs = [(_of(shown, name), _of(data.forecasts, name)) for name in drawn]
     drawings["forecast"] = [
         figures.forecast_figure(history, forecast, scale, recent=recent, points=budget) for history, forecast in pairs
     ]
@@ -125,7 +130,9 @@ def _forecast(data: ReportData, scale: Scale, drawn: Mapping[str, str], drawings
     return [f"<p>{html.escape(said)}</p>", _chooser(data, drawn, button), paper.drawing("forecast", 450)]
 
 
-def _backtest(data: ReportData, scale: Scale, drawn: Mapping[str, str], drawings: Drawings) -> list[str]:
+def _backtest(
+    data: ReportData, shown: pl.DataFrame, scale: Scale, drawn: Mapping[str, str], drawings: Drawings
+) -> list[str]:
     label = _judged(data)
     told = f"What {speak(label)} would have forecast, knowing nothing after the dotted lines"
     parts = []
@@ -137,9 +144,7 @@ def _backtest(data: ReportData, scale: Scale, drawn: Mapping[str, str], drawings
             continue
         most = max(1, min(figures.CUTOFFS_DRAWN, figures.BACKTEST_POINTS // (3 * data.horizon * len(drawn))))
         drawings[key] = [
-            figures.backtest_figure(
-                _of(data.history, name), _of(frame, name), scale, cutoffs=most, lead=2 * data.horizon
-            )
+            figures.backtest_figure(_of(shown, name), _of(frame, name), scale, cutoffs=most, lead=2 * data.horizon)
             for name in drawn
         ]
         made = plural(frame.select(SERIES_ID, CUTOFF).n_unique(), "forecast")
@@ -193,7 +198,7 @@ def _errors(data: ReportData, scale: Scale, drawings: Drawings) -> list[str]:
     if label not in ranked:
         return ["<p>No backtest was made in this run.</p>"]
     errors = figures.residuals(data.backtests, data.history, data.season_length)
-    many = data.history[SERIES_ID].n_unique() > 1
+    many = len(names_of(data.history)) > 1
     unit = " (scaled)" if many else f" ({figures.plain(data.unit)})" if data.unit else ""
     styles = figures.paint(ranked, label, data.baselines)
     by_step = errors.group_by(MODEL, STEP).agg(pl.col("residual").abs().mean().alias("error"))
@@ -216,28 +221,33 @@ def _errors(data: ReportData, scale: Scale, drawings: Drawings) -> list[str]:
 
 def _data(data: ReportData, scale: Scale) -> list[str]:
     step = scale.frequency.ordinal(TIMESTAMP)
-    held = data.history.group_by(SERIES_ID).agg(
-        pl.col(TARGET).cast(pl.Float64).is_finite().sum().alias("read"),
-        (step.max() - step.min() + 1).alias("steps"),
-        pl.col(TIMESTAMP).min().alias("first"),
-        pl.col(TIMESTAMP).max().alias("last"),
+    counted = (
+        data.history.lazy()
+        .group_by(SERIES_ID)
+        .agg(
+            pl.len(),
+            pl.col(TARGET).cast(pl.Float64).is_finite().sum().alias("read"),
+            (step.max() - step.min() + 1).alias("steps"),
+            pl.col(TIMESTAMP).min().alias("first"),
+            pl.col(TIMESTAMP).max().alias("last"),
+        )
     )
     missing = (1 - pl.col("read") / pl.col("steps")).clip(0, 1)
-    held = held.with_columns(missing.alias("missing")).sort("missing", SERIES_ID, descending=[True, False])
+    held = counted.with_columns(missing.alias("missing")).collect().sort("missing", SERIES_ID, descending=[True, False])
     facts = {
-        "rows": f"{data.history.height:,}",
+        "rows": f"{held['len'].sum():,}",
         "series": f"{held.height:,}",
         "step": str(scale.frequency),
         "season": plural(data.season_length, "step"),
-        "first": scale.when(data.history[TIMESTAMP].min()),
-        "last": scale.when(data.history[TIMESTAMP].max()),
+        "first": scale.when(held["first"].min()),
+        "last": scale.when(held["last"].max()),
         "steps without a reading": percent(1 - int(held["read"].sum()) / max(1, int(held["steps"].sum())), 2),
         "rows in quarantine": f"{sum(data.quarantine.values()):,}",
     }
     reasons = [("", [f"<th>{html.escape(why)}</th>", f"<td>{rows:,}</td>"]) for why, rows in data.quarantine.items()]
     refused = f"<h3>Quarantine</h3>{paper.table(['reason', 'rows'], reasons)}" if reasons else ""
     rows = []
-    for name, read, _, first, last, share in held.head(SERIES_LISTED).iter_rows():
+    for name, _, read, _, first, last, share in held.head(SERIES_LISTED).iter_rows():
         cells = (f"{read:,}", percent(share, 2), scale.when(first), scale.when(last))
         rows.append(("", [f"<th scope='row'>{html.escape(name)}</th>", *(f"<td>{cell}</td>" for cell in cells)]))
     table = paper.table(["series", "readings", "missing", "first", "last"], rows)
@@ -295,7 +305,7 @@ def reading(row: Mapping[str, Any], labels: Sequence[str], baselines: frozenset[
 
 def chosen_series(data: ReportData) -> dict[str, str]:
     """The series that are drawn, each with why: all of a few; else the champion's worst and best, and the first."""
-    names = data.history[SERIES_ID].unique().sort().to_list()
+    names = names_of(data.history)
     most = max(1, min(SERIES_DRAWN, 12_000 // data.horizon))
     if len(names) <= most:
         return dict.fromkeys(names, "")
@@ -317,7 +327,7 @@ def _kept(frame: pl.DataFrame) -> Iterable[str]:
 
 def _chooser(data: ReportData, drawn: Mapping[str, str], more: str = "") -> str:
     """The series to look at: a list, or the name of the only one."""
-    total = data.history[SERIES_ID].n_unique()
+    total = len(names_of(data.history))
     names = [f"{name} ({why})" if why else name for name, why in drawn.items()]
     cut = f"{len(names)} of {total:,}: the champion's worst and best, then the first" if len(names) < total else ""
     return paper.chooser(names, cut, more)

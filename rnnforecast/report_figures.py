@@ -26,6 +26,7 @@ from rnnforecast.columns import (
     levels_of,
     quantile,
 )
+from rnnforecast.frame_rows import Frame, names_of, whole_series
 from rnnforecast.frequency import Frequency
 
 HISTORY_POINTS = 30_000  # of all drawn series together: what keeps the page at a megabyte over plotly.js
@@ -106,7 +107,7 @@ def paint(labels: Sequence[str], champion: str, baselines: frozenset[str]) -> di
     return styles | {champion: {"color": "var(--champion)", "width": 2.6}}
 
 
-def residuals(backtests: Mapping[str, pl.DataFrame], history: pl.DataFrame, season_length: int) -> pl.DataFrame:
+def residuals(backtests: Mapping[str, pl.DataFrame], history: Frame, season_length: int) -> pl.DataFrame:
     """Actual less forecast, as model, series_id, timestamp, step, residual.
 
     Of several series, each is divided by its mean seasonal change before the first cutoff, as MASE is.
@@ -118,12 +119,15 @@ def residuals(backtests: Mapping[str, pl.DataFrame], history: pl.DataFrame, seas
         for label, frame in backtests.items()
     ]
     errors = pl.concat(parts).with_columns(pl.col("residual").fill_nan(None))
-    if history[SERIES_ID].n_unique() < 2:
+    if len(names_of(history)) < 2:
         return errors
     first = errors.group_by(SERIES_ID).agg(pl.col(CUTOFF).min())
-    past = history.join(first, on=SERIES_ID).filter(pl.col(TIMESTAMP) <= pl.col(CUTOFF)).sort(SERIES_ID, TIMESTAMP)
     change = (pl.col(TARGET) - pl.col(TARGET).shift(season_length)).over(SERIES_ID).abs().fill_nan(None)
-    sizes = past.select(SERIES_ID, change.alias("size")).group_by(SERIES_ID).agg(pl.col("size").mean())
+    found = []
+    for part in whole_series(history.select(SERIES_ID, TIMESTAMP, TARGET)):
+        past = part.join(first, on=SERIES_ID).filter(pl.col(TIMESTAMP) <= pl.col(CUTOFF)).sort(SERIES_ID, TIMESTAMP)
+        found.append(past.select(SERIES_ID, change.alias("size")).group_by(SERIES_ID).agg(pl.col("size").mean()))
+    sizes = pl.concat(found)
     size = pl.when(pl.col("size") > 0).then(pl.col("size"))
     return errors.join(sizes, on=SERIES_ID, how="left").with_columns(pl.col("residual") / size).drop("size")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 from mlflow import MlflowClient
@@ -20,7 +20,9 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from rnnforecast import __version__
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.store import HOST_TAG, PROCESS_TAG, process
-from rnnforecast.task import Task
+
+if TYPE_CHECKING:  # whose module loads torch
+    from rnnforecast.task import Task
 
 BATCH: Final = 1_000  # metrics that MLflow takes in one call; parameters: 100
 PARAMETERS: Final = 100
@@ -104,7 +106,7 @@ def provenance(pipeline: Pipeline, candidate: Candidate, trained_on: TrainedOn) 
     }
 
 
-def parameters(pipeline: Pipeline, candidate: Candidate, task: Task) -> dict[str, str]:
+def parameters(pipeline: Pipeline, candidate: Candidate, task: "Task") -> dict[str, str]:
     """Candidate, task (what was `auto` as it was found), backtest and, for a network, training settings, flat."""
     chosen = candidate.model_dump()
     found = {**task.to_dict(), "frequency": str(task.frequency)}

@@ -146,8 +146,7 @@ def _judged(trial: Trial, question: Question) -> Trial:
         result = backtest.run(trained.model, panel, question.cutoffs, label=trial.candidate.label)
         if not result.scored[MEDIAN].is_finite().all():
             raise SearchError("its forecasts are not finite: the training diverged")
-        history = backtest.long_frame(panel, parts.train_end)
-        series = backtest.by_series([result], history, season_length=task.season_length)
+        series = backtest.by_series([result], panel, parts.train_end, season_length=task.season_length)
         scores = metrics.overall(result.scored, series)
         metric = backtest.decisive(ground.backtest.metric, [scores[ground.backtest.metric]])
         if scores[metric] is None:
@@ -161,7 +160,7 @@ def _judged(trial: Trial, question: Question) -> Trial:
 
 
 def _without_its_end(parts: Split) -> Split:
-    """The split one span earlier: a training that learns from its validation span must not learn what it is judged on."""
+    """The split one span earlier, for a training that learns from its validation span: it is judged on the next."""
     earlier = (2 * parts.train_end - parts.valid_end).clamp(min=0)
     return Split(earlier, parts.train_end, parts.valid_end)
 

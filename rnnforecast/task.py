@@ -4,11 +4,11 @@ always becomes the panel that the model was trained on."""
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import polars as pl
-
 from rnnforecast.config import TaskSettings
+from rnnforecast.frame_rows import Frame
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel import Panel
+from rnnforecast.panel_layout import Layout
 from rnnforecast.seasons import calendar_periods, resolve
 
 
@@ -33,7 +33,7 @@ class Task:
         return self.seasons[0]
 
     @classmethod
-    def of(cls, settings: TaskSettings, frame: pl.DataFrame) -> tuple["Task", Panel]:
+    def of(cls, settings: TaskSettings, frame: Frame) -> tuple["Task", Panel]:
         """The task of a pipeline's settings on these observations, and their panel. Raises FrameError."""
         layout: dict[str, Any] = {
             "past": settings.past_covariates,
@@ -53,9 +53,13 @@ class Task:
         )
         return task, panel
 
-    def panel(self, frame: pl.DataFrame) -> Panel:
+    def panel(self, frame: Frame) -> Panel:
         """A long frame as the panel that this task's models read. Raises FrameError."""
-        return Panel.from_frame(
+        return Panel.of(self.layout(frame))
+
+    def layout(self, frame: Frame) -> Layout:
+        """Where the series of a long frame lie in that panel, which can be made in parts. Raises FrameError."""
+        return Layout.of(
             frame,
             self.frequency,
             past=self.past,
@@ -64,6 +68,11 @@ class Task:
             channels=self.channels,
             resample=self.resample,
         )
+
+    def reads_like(self, other: "Task") -> bool:
+        """Whether both make the same panel of a frame."""
+        names = ("frequency", "past", "known", "static", "channels", "resample")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a model's config.json."""

@@ -87,7 +87,7 @@ def fit(
     spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
-        about = identity(task, candidate, panel, parts, training=training)
+        about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
         recorder, keeper = Recorder(), Keeper(Path(folder), about, takes_best=training.holdout)
         kept = keeper.kept()
         trainer = _trainer(training, [recorder, keeper], progress=progress)
@@ -137,7 +137,7 @@ def _members(each: Callable[..., Trained], training: Training, checkpoints: Path
     before = [number * training.max_steps for number in range(len(found))]  # one member's steps after the other's
     history = [{**row, "step": row["step"] + n} for n, one in zip(before, found, strict=True) for row in one.history]
     model = found[0].model
-    committee = Committee([one.model.network for one in found])
+    committee = Committee([one.model.network for one in found if isinstance(one.model.network, Network)])
     whole = RecurrentModel(model.task, model.candidate, committee, entities=model.entities)
     return Trained(whole, history, sum(one.best_validation for one in found) / len(found))
 

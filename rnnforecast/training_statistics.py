@@ -1,6 +1,7 @@
 """What a network learns without gradients: the units of target and covariates before training, errors after it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,22 +20,41 @@ SMALLEST = 1e-6
 
 def standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
     """Target and covariates in units of the training span's mean and deviation."""
-    series, place = panel.places()
-    inside = place < train_end[series]
-    values = transform.forward(network.config.parts.transform, panel.values).masked_fill(~panel.mask, torch.nan)
-    channel = series % panel.channels
-    target = torch.stack([_moments(values[inside & (channel == c), None])[:, 0] for c in range(panel.channels)], dim=1)
-    network.target_stats.copy_(target)
-    network.past_stats.copy_(_moments(panel.past[inside]))
-    network.known_stats.copy_(_moments(panel.known[inside]))
-    network.static_stats.copy_(_moments(panel.static))
+
+    def target() -> Iterator[tuple[Tensor, Tensor]]:
+        """Readings [n, C], NaN where there is none or where it is another channel's, and which count."""
+        for rows, series, place in panel.blocks():
+            bent = transform.forward(network.config.parts.transform, panel.values[rows])
+            own = (series % panel.channels)[:, None] == torch.arange(panel.channels)
+            yield torch.where(panel.mask[rows, None] & own, bent[:, None], torch.nan), place < train_end[series]
+
+    def covariates(values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for rows, series, place in panel.blocks():
+            yield values[rows], place < train_end[series]
+
+    network.target_stats.copy_(_moments(target))
+    for stats, values in ((network.past_stats, panel.past), (network.known_stats, panel.known)):
+        if values.shape[1]:
+            stats.copy_(_moments(partial(covariates, values)))
+    network.static_stats.copy_(_moments(lambda: [(panel.static, torch.ones(len(panel), dtype=torch.bool))]))
 
 
-def _moments(values: Tensor) -> Tensor:
-    """Mean and deviation [2, P] of values [N, P], NaN left out; 0 and 1 where there is nothing."""
-    mean = values.nanmean(dim=0)
-    spread = (values - mean).square().nanmean(dim=0).sqrt()
-    return torch.stack([mean.nan_to_num(0.0), spread.nan_to_num(1.0).clamp(min=SMALLEST)])
+def _moments(parts: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Tensor:
+    """Mean and deviation [2, P] of the values [n, P] that count [n], NaN left out; 0 and 1 where there is nothing.
+
+    `parts` is called for twice. Sums run in float64, so that they hardly depend on how the values were divided.
+    """
+
+    def mean(of: Callable[[Tensor], Tensor]) -> Tensor:
+        total = count = torch.zeros(1, dtype=torch.float64)
+        for values, inside in parts():
+            found = of(values[inside].double())
+            total, count = total + found.nansum(dim=0), count + (~found.isnan()).sum(dim=0)
+        return total / count
+
+    middle = mean(lambda values: values)
+    spread = mean(lambda values: (values - middle).square()).sqrt()
+    return torch.stack([middle.nan_to_num(0.0), spread.nan_to_num(1.0).clamp(min=SMALLEST)]).float()
 
 
 def calibrate(network: Network, batches: Iterable[Segment]) -> None:

@@ -75,14 +75,11 @@ def rolling(start: Tensor, end: Tensor, horizon: int, stride: int) -> Cutoffs:
     >>> rolling(torch.tensor([10]), torch.tensor([20]), 4, 3).position.tolist()
     [9, 12, 15]
     """
-    series, positions = [], []
-    for index, (first, stop) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
-        newest = stop - horizon - 1
-        oldest = max(first - 1, 0)
-        places = list(range(newest, oldest - 1, -stride))[::-1]
-        series += [index] * len(places)
-        positions += places
-    return Cutoffs(torch.tensor(series, dtype=torch.int64), torch.tensor(positions, dtype=torch.int64))
+    newest, oldest = end - horizon - 1, (start - 1).clamp(min=0)
+    counts = ((newest - oldest) // stride + 1).clamp(min=0)
+    series = torch.repeat_interleave(torch.arange(len(start)), counts)
+    back = counts.cumsum(0)[series] - 1 - torch.arange(len(series))  # 0 for the last one of each series
+    return Cutoffs(series, newest[series] - stride * back)
 
 
 def backtest_cutoffs(panel: Panel, parts: Split, horizon: int, stride: int | str) -> Cutoffs:

@@ -162,7 +162,7 @@ def test_models_lists_every_part_preset_and_refusal(capsys):
     ranges = {part["key"]: (part["choices"], part["default"]) for part in told["parts"]}
     assert ranges["dropout"] == ("0 to below 1", "0.0")
     assert ranges["context_length"] == ("2 or more | absent", "absent")
-    assert ranges["lags"] == ("[1, 24, ...] | seasons", "seasons")
+    assert ranges["lags"] == ("[1, 24, ...] | seasons | cycles", "seasons")
     assert [preset["model"] for preset in told["presets"]] == list(config.NETWORKS)
     for preset in told["presets"]:
         assert config.refusals(config.Parts(**preset["parts"])) == []

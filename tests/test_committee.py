@@ -21,18 +21,23 @@ PARTS = [
     {"name": "attention", "attention_length": 12},
     {"name": "segrnn", "context_length": 24, "patch_length": 3, "num_layers": 1},
     {"name": "deepar", "sample_paths": 10},
+    {"name": "gru", "embedding_size": 4, "start": "static"},
 ]
 COLUMNS = ["mean", "q0.1", "q0.5", "q0.9"]
 
 
 def committee(of, **parts):
     """Three networks of random weights, and the committee of them."""
-    alone = [untrained(of=of, seed=seed, **parts) for seed in (1, 2, 3)]
+    known = ("s0",) if "embedding_size" in parts else ()
+    alone = [untrained(of=of, seed=seed, entities=known, **parts) for seed in (1, 2, 3)]
+    for one in alone[1:]:  # the units of one training span
+        for name in ("past_stats", "known_stats", "static_stats", "target_stats"):
+            getattr(one.network, name).copy_(getattr(alone[0].network, name))
     seated = Committee([each.network for each in alone])
-    return alone, RecurrentModel(of, alone[0].candidate, seated)
+    return alone, RecurrentModel(of, alone[0].candidate, seated, entities=known)
 
 
-@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: parts["name"])
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "-".join(map(str, parts.values())))
 def test_a_committee_forecasts_the_mean_of_its_members(parts, tmp_path):
     of, frame = rich_task(), rich((70, 50))
     panel = of.panel(frame)
@@ -48,7 +53,9 @@ def test_a_committee_forecasts_the_mean_of_its_members(parts, tmp_path):
     assert load_model(tmp_path).forecast_at(panel, cutoffs).equals(found)
 
 
-@pytest.mark.parametrize("parts", [part for part in PARTS if part["name"] != "segrnn"], ids=lambda parts: parts["name"])
+@pytest.mark.parametrize(
+    "parts", [part for part in PARTS if part["name"] != "segrnn"], ids=lambda parts: "-".join(map(str, parts.values()))
+)
 def test_the_state_of_a_committee_goes_on_from_piece_to_piece(parts):
     of = rich_task()
     panel = of.panel(rich((70, 70)))

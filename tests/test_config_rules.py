@@ -149,7 +149,11 @@ def test_a_dump_of_a_candidate_reads_back_though_it_names_every_key(model):
     [
         (Parts, {"cell": "lsmt"}, r"^cell: expected rnn, lstm or gru; found 'lsmt'; did you mean `lstm`\?$"),
         (Parts, {"hiden_size": 3}, r"^hiden_size: unknown key; did you mean `hidden_size`\?$"),
-        (Parts, {"lags": "season"}, r"^lags: expected a list or seasons; found 'season'; did you mean `seasons`\?$"),
+        (
+            Parts,
+            {"lags": "season"},
+            r"^lags: expected a list or seasons or cycles; found 'season'; did you mean `seasons`\?$",
+        ),
         (Candidate, {"model": "SegRNN"}, r"model: .*found 'SegRNN'; did you mean `segrnn`\?$"),
         (Candidate, {"model": "deepar", "decoder": "autoregresive"}, "did you mean `autoregressive`"),
         (Training, {"learning_rate": "atuo"}, r"^learning_rate: expected a number or auto; .*did you mean `auto`\?$"),

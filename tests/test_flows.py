@@ -64,6 +64,14 @@ def test_the_first_run_ingests_trains_promotes_forecasts_and_reports(first_run):
     assert stored["step"].unique().sort().to_list() == [1, 2, 3, 4, 5, 6]
 
 
+def test_the_first_run_leaves_the_page_that_a_later_one_would_be(first_run):
+    """The retrain writes it, and the forecasts that follow change nothing on it: once is enough."""
+    file, done = first_run
+    left = Path(done["report"]).read_text(encoding="utf-8")
+    pages.write(config.load(file))
+    assert Path(done["report"]).read_text(encoding="utf-8") == left
+
+
 def test_the_champion_is_the_best_of_the_leaderboard(first_run):
     _, done = first_run
     best = min(done["leaderboard"], key=lambda row: row["mase"])

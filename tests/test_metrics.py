@@ -87,7 +87,7 @@ def test_the_leaderboard_counts_skill_against_the_seasonal_naive_and_puts_the_be
         backtest.run(BaselineModel(task(), Candidate(model=name)), panel, cutoffs, label=name)
         for name in ("naive", "seasonal_naive", "auto_theta")
     ]
-    table = backtest.by_series(results, backtest.long_frame(panel, parts.valid_end), season_length=12)
+    table = backtest.by_series(results, panel, parts.valid_end, season_length=12)
     board = backtest.leaderboard(results, table, metric="mase")
     assert board["mase"].is_sorted()
     skill = dict(zip(board["model"], board["skill"], strict=True))
@@ -106,7 +106,7 @@ def test_constant_series_have_no_mase_so_the_absolute_error_decides():
         BaselineModel(constant, Candidate(model="seasonal_naive")), panel, cutoffs, label=backtest.REFERENCE
     )
     worse = backtest.Result("worse", naive.scored.with_columns(pl.col("q0.5") + 1))
-    series = backtest.by_series([worse, naive], backtest.long_frame(panel), season_length=1)
+    series = backtest.by_series([worse, naive], panel, season_length=1)
     board = backtest.leaderboard([worse, naive], series, metric="mase")
     assert board["mase"].to_list() == [None, None]
     assert board["model"].to_list() == ["seasonal_naive", "worse"]

@@ -8,12 +8,14 @@ import torch
 from builders import rich, rich_task, task, untrained, waves
 
 from rnnforecast.batches import Spans, gather
+from rnnforecast.config import Candidate
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import steps_seen
 from rnnforecast.nn.memory import State, extend, since_reading
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.sampling import _uniform, paths
 from rnnforecast.panel import Cutoffs, Panel
+from rnnforecast.recurrent import network_config
 
 LANE = torch.zeros(1, dtype=torch.int64)
 
@@ -78,7 +80,7 @@ def test_the_encoder_sees_values_gaps_lags_and_covariates_of_the_right_steps():
     encoding = whole_pass(model, panel, 60)
     at = torch.tensor([[17, 40]])
     units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
-    found = steps_seen(encoding.past, at, units, steps=60, patch=3, lags=(1, 4), clamp=False)[0]
+    found = steps_seen(encoding.past, Places(60, at), units, patch=3, lags=(1, 4), scaling="standard")[0]
     mean, deviation = net.target_stats[:, 0].tolist()
     values, mask = panel.values.tolist(), panel.mask.tolist()
 
@@ -112,6 +114,38 @@ def test_segments_are_read_by_interleaved_recurrences_each_going_on_from_a_segme
         torch.testing.assert_close(found[:, step], expected[:, -1], rtol=1e-5, atol=1e-5)
 
 
+def test_a_skip_adds_a_linear_image_of_each_step_to_what_the_recurrence_says_of_it():
+    parts = untrained("lstm", num_layers=2, patch_length=3, skip=True).network.config.parts
+    encoder, seen = Encoder(parts, features=5, statics=0), torch.randn(2, 17, 5)
+    image = seen @ encoder.skip.weight.T + encoder.skip.bias
+    start = encoder.initial(torch.zeros(2, 0))
+    (found, after), window = encoder(seen, start), encoder.window(seen, tuple(part[:, :, 0] for part in start))
+    encoder.skip = None
+    (plain, same), behind = encoder(seen, start), encoder.window(seen, tuple(part[:, :, 0] for part in start))
+    torch.testing.assert_close(found, plain + image)
+    assert all(torch.equal(*each) for each in zip(after, same, strict=True))  # the state knows nothing of it
+    torch.testing.assert_close(window[0], behind[0] + image[:, -1])
+    torch.testing.assert_close(window[1], behind[1] + image)
+
+
+@pytest.mark.parametrize(
+    ("seasons", "horizon", "expected"),
+    [
+        ((1,), 3, []),
+        ((4,), 3, [1, 2, 3, 4]),
+        ((4,), 9, [1, 2, 3, 4]),
+        ((4, 12), 3, [1, 2, 3, 4, 10, 11, 12]),
+        ((4, 12), 20, list(range(1, 13))),
+    ],
+)
+def test_lags_of_cycles_are_the_shortest_season_and_what_lay_before_the_horizon_in_the_longer(
+    seasons, horizon, expected
+):
+    config = network_config(task(seasons=seasons, horizon=horizon), Candidate(model="gru", lags="cycles"))
+    assert list(config.lags) == expected
+    assert config.memory >= max(expected, default=0)
+
+
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidirectional):
     model = untrained(context_length=12, patch_length=3, scaling="last", bidirectional=bidirectional, num_layers=1)
@@ -122,14 +156,24 @@ def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidir
     context, _, _ = net._contexts(encoding, Places(60, at), units)
     segments = []
     for step in (21, 24, 27, 30):
-        segments.append(
-            steps_seen(encoding.past, torch.tensor([[step]]), units, steps=60, patch=3, lags=(12,), clamp=False)
-        )
+        place = Places(60, torch.tensor([[step]]))
+        segments.append(steps_seen(encoding.past, place, units, patch=3, lags=(12,), scaling="last"))
     rnn = net.encoder.recurrence.layers[0]
     outputs, last = rnn(net.encoder.embed(torch.cat(segments, dim=1)))
     expected = outputs[:, -1] if not bidirectional else net.encoder.merge(torch.cat([last[0], last[1]], dim=-1))
     torch.testing.assert_close(context[0], expected, rtol=1e-5, atol=1e-5)
     assert float(segments[-1][0, 0, 0]) == 0.0  # the last value, less itself
+
+
+@pytest.mark.parametrize("scaling", ["last", "revin"])
+def test_in_units_of_its_window_a_network_does_not_know_the_level_it_stands_on(scaling):
+    """The same window ten higher: the same forecast, ten higher."""
+    frame = waves((60,))
+    model = untrained(context_length=12, patch_length=3, scaling=scaling, lags=(1, 2), base="none")
+    both = [frame, frame.with_columns(pl.col("target") + 10)]
+    low, high = (model.forecast_at(panel, panel.last) for panel in (Panel.from_frame(each, "1h") for each in both))
+    assert high["q0.5"].to_list() == pytest.approx((low["q0.5"] + 10).to_list(), rel=1e-5)
+    assert low["q0.5"].n_unique() > 1
 
 
 @pytest.mark.parametrize("head", ["gaussian", "student_t", "point"])

@@ -199,8 +199,20 @@ def ahead(monkeypatch):
     """The lag of a season is read one step too late: from the step that is to be forecast."""
     honest = features.steps_seen
     monkeypatch.setattr(
-        network.features, "steps_seen", lambda past, at, *a, **k: honest(past, (at + 1).clamp(max=99), *a, **k)
+        network.features, "steps_seen", lambda past, places, *a, **k: honest(past, Late(places), *a, **k)
     )
+
+
+class Late:
+    """Places one step later than they should be."""
+
+    def __init__(self, places):
+        self.places = places
+
+    def of(self, values, *, back=0):
+        at = torch.arange(self.places.steps) if self.places.at is None else self.places.at
+        later = (at + 1).clamp(max=self.places.steps - 1)
+        return values[:, later + values.shape[1] - self.places.steps - back]
 
 
 def both_ends(monkeypatch):

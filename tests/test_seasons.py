@@ -41,6 +41,27 @@ def test_a_random_walk_has_no_season():
     assert resolve(Panel.from_frame(frame), "auto") == (1,)
 
 
+def test_a_trend_hides_no_season_and_makes_none():
+    steps = np.arange(144)
+    noise = np.random.default_rng(2).normal(0, 1, 144)
+    months = [datetime(2010 + step // 12, 1 + step % 12, 1) for step in steps]
+    for wave, expected in ((10, (12,)), (0, (1,))):
+        values = 5 * steps + wave * np.sin(2 * np.pi * steps / 12) + noise.cumsum()
+        frame = pl.DataFrame({"series_id": "a", "timestamp": months, "target": values})
+        assert resolve(Panel.from_frame(frame), "auto") == expected
+
+
+def test_a_smooth_season_is_seen_though_the_last_value_is_nearer_than_the_last_day():
+    """A load with a smooth day under a slow random level: one hour changes it less than one day does."""
+    steps = np.arange(24 * 60)
+    level = np.random.default_rng(3).normal(0, 0.1, len(steps)).cumsum()
+    values = np.sin(2 * np.pi * steps / 24) + level
+    assert np.abs(values[1:] - values[:-1]).mean() < np.abs(values[24:] - values[:-24]).mean()
+    times = [datetime(2024, 1, 1) + timedelta(hours=int(step)) for step in steps]
+    panel = Panel.from_frame(pl.DataFrame({"series_id": "a", "timestamp": times, "target": values}), "1h")
+    assert 24 in resolve(panel, "auto")
+
+
 def test_the_last_third_of_a_series_decides_nothing():
     frame = waves((900,), season=24, gaps=0)
     other = frame.with_columns(target=pl.when(pl.arange(0, 900) >= 600).then(pl.arange(0, 900) % 7).otherwise("target"))

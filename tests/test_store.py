@@ -9,9 +9,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from rnnforecast import store
 from rnnforecast.config import Pipeline, parse
@@ -57,6 +59,14 @@ def test_the_store_and_the_experiment_are_made_once_with_an_absolute_artifact_lo
     assert (experiment.name, experiment.artifact_location) == ("tides", str(tmp_path / "my project/mlflow/artifacts"))
     assert [path.name for path in (tmp_path / "my project/mlflow").iterdir()] == ["mlflow.db"]
     assert list((tmp_path / "elsewhere").iterdir()) == []  # nothing lands where the command happens to run
+
+
+def test_a_made_store_is_whole_and_what_is_written_to_it_later_reaches_the_disk(made):
+    file = made / "mlflow/mlflow.db"
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    with create_engine(f"sqlite:///{file}").connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL: the making alone did not wait
 
 
 def test_a_look_up_makes_no_half_store(tmp_path):

@@ -32,6 +32,7 @@ class Encoder(nn.Module):
         )
         if parts.init != "default" or parts.forget_bias:
             initialise(self.recurrence, parts.init, forget_bias=parts.forget_bias)
+        self.skip = nn.Linear(features, size) if parts.skip else None
         self.merge = nn.Linear(2 * size, size) if parts.bidirectional else None
         hidden, cell = (part[:, 0] for part in self.recurrence.initial(1))  # [S, D] each
         self.shapes = (hidden.shape, cell.shape)
@@ -73,10 +74,18 @@ class Encoder(nn.Module):
             outputs.append(found.unflatten(0, (lanes, rest))[:, :, 0])
             newer = _unflat(after, rest)
             state = (torch.cat([state[0][:, :, rest:], newer[0]], 2), torch.cat([state[1][:, :, rest:], newer[1]], 2))
-        return torch.cat(outputs, dim=1), state
+        contexts = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return contexts if self.skip is None else contexts + self.skip(features), state
 
     def window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
         """Whole windows [N, J, F] of J segments, state [S, N, D]; returns the context [N, D] and outputs [N, J, D]."""
+        context, outputs = self._window(features, state)
+        if self.skip is None:
+            return context, outputs
+        beside = self.skip(features)
+        return context + beside[:, -1], outputs + beside
+
+    def _window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
         outputs, (hidden, _) = self.recurrence(features if self.embed is None else self.embed(features), state)
         if self.merge is None:
             # The last output; a gradient reaches it without a tensor of zeros for all the others.

@@ -9,9 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rnnforecast.nn.memory import pick
+from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.places import Places
 from rnnforecast.nn.scaling import Units
 
+LEVEL_FREE = ("last", "revin")
+CLAMPED = ("ewm", "robust", *LEVEL_FREE)  # scalings whose units a spike may lie far outside of
 LARGEST_INPUT = 10.0  # in spreads: a spike is seen as large, not as a thousand times larger than the rest
 
 
@@ -24,42 +27,45 @@ class Past(NamedTuple):
     seen: Tensor  # [B, W + T, F] calendar, past and known covariates
 
 
-def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int) -> int:
+def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int, scaling: Scaling) -> int:
     """How many numbers the encoder sees at a step."""
-    return channels * (2 * patch + len(lags) + 2) + patch * covariates
+    return channels * (2 * patch + len(lags) + 1 + (scaling not in LEVEL_FREE)) + patch * covariates
 
 
 def steps_seen(
-    past: Past, at: Tensor, units: Units, *, steps: int, patch: int, lags: tuple[int, ...], clamp: bool
+    past: Past, places: Places, units: Units, *, patch: int, lags: tuple[int, ...], scaling: Scaling
 ) -> Tensor:
-    """Features [B, P, F] at the steps `at` [B, P] (0 to steps - 1; earlier ones are negative), in units [R, P].
+    """Features [B, K, F] at some steps of a pass (which may lie before its first), in units [R, K].
 
     Of each channel: the last `patch` values, the value `lag` steps before the *next* one for each lag, which of the
-    values were read, the time since the last reading, the level in spreads; then the covariates.
+    values were read, the time since the last reading, the level in spreads (not in units of a window, which are there
+    to forget it); then the covariates.
     """
-    lanes = len(at)
-    rows = at.repeat_interleave(len(past.filled) // lanes, dim=0) + past.filled.shape[1] - steps
-    within = torch.arange(patch, device=at.device)
-    back = torch.cat([within, torch.tensor([lag - 1 for lag in lags], dtype=at.dtype, device=at.device)])
-    values = pick(past.filled, rows[..., None] - back)  # [R, P, patch + lags]
-    scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
-    read = pick(past.observed, rows[..., None] - within).float()
-    since = pick(past.since, rows).float().log1p()
-    rest = torch.stack([since, (units.shift / units.scale).asinh() / 4], dim=-1)
-    target = torch.cat([clamped(scaled) if clamp else scaled, read, rest], dim=-1)
-    target = target.unflatten(0, (lanes, -1)).transpose(1, 2).flatten(2)  # channels side by side
-    lane = torch.arange(lanes, device=at.device)[:, None, None]
-    covariates = past.seen[lane, at[..., None] + past.seen.shape[1] - steps - within]
-    return torch.cat([target, covariates.flatten(2)], dim=-1)
+    back = [*range(patch), *(lag - 1 for lag in lags)]
+    # One plane per feature, [.., R, K]: each is written in one piece, and the recurrence puts them side by side.
+    values = torch.stack([places.of(past.filled, back=each) for each in back])
+    scaled = values.sub_(units.shift).div_(units.scale).nan_to_num_(0.0)
+    scaled = clamped(scaled, scaling)
+    read = [places.of(past.observed, back=each).float() for each in range(patch)]
+    since = places.of(past.since).float().log1p()
+    level = [] if scaling in LEVEL_FREE else [(units.shift / units.scale).asinh() / 4]
+    target = torch.cat([scaled, torch.stack([*read, since, *level])])
+    lanes = len(past.seen)
+    target = target.unflatten(1, (lanes, -1)).permute(1, 3, 2, 0).flatten(2)  # channels side by side
+    if not past.seen.shape[-1]:
+        return target
+    return torch.cat([target, *(places.of(past.seen, back=each) for each in range(patch))], dim=-1)
 
 
-def clamped(scaled: Tensor) -> Tensor:
-    """Values in spreads, none of them beyond the largest input."""
-    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT)
+def clamped(scaled: Tensor, scaling: Scaling) -> Tensor:
+    """Values in spreads, none of them beyond the largest input where a spike may lie far outside of the units."""
+    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT) if scaling in CLAMPED else scaled
 
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
     """Where in each calendar cycle a step stands: ordinals [B, T] to sine and cosine [B, T, 2 * periods]."""
+    if len(ordinals) > 1 and (ordinals == ordinals[:1]).all():  # lanes side by side: worked out once
+        return calendar_features(ordinals[:1], periods).expand(len(ordinals), -1, -1)
     waves = []
     for period in periods:
         angle = 2 * math.pi * (ordinals.double() / period % 1.0)

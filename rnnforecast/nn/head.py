@@ -41,10 +41,17 @@ class QuantileHead(Head):
         return quantile_loss(raw.to(base), base, actual, levels=self.levels)
 
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return base[..., None] + quantiles(raw.to(base), self.median)
+        return quantiles(raw.to(base), self.median, base)
 
     def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         return self.quantiles(raw, base, scale=scale) @ self.weights
+
+    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.quantiles(raw, base, scale=scale)
+        mean = torch.zeros_like(base)
+        for index, weight in enumerate(mean_weights(self.levels)):
+            mean = mean.add_(found[..., index], alpha=weight)
+        return mean, found
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         raise ValueError(
@@ -53,14 +60,15 @@ class QuantileHead(Head):
         )
 
 
-def quantiles(raw: Tensor, median: int) -> Tensor:
-    """Raw outputs [..., Q] to ascending quantiles [..., Q]: the median is free, the others lie positive steps away."""
-    quantile = [raw[..., median]]
+def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
+    """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
+    steps away."""
+    quantile = [base + raw[..., median]]
     for index in range(median + 1, raw.shape[-1]):
         quantile.append(quantile[-1] + softplus(raw[..., index]))
     for index in reversed(range(median)):
         quantile.insert(0, quantile[0] - softplus(raw[..., index]))
-    return torch.stack(quantile, dim=-1)
+    return torch.stack(quantile).movedim(0, -1)  # quantile by quantile in memory: whole steps in a row
 
 
 def mean_weights(levels: tuple[float, ...]) -> list[float]:

@@ -33,6 +33,10 @@ class Head(nn.Module, ABC):
         """The expected value: raw [..., H, O], base [..., H] to [..., H]; of a symmetric forecast its middle."""
         return self.location(raw, base)
 
+    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [..., H] and quantiles [..., H, Q] together."""
+        return self.mean(raw, base, scale=scale), self.quantiles(raw, base, scale=scale)
+
     @abstractmethod
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         """Values drawn by the inverse of the distribution function at `uniform` in (0, 1), all of them [...]: the

@@ -35,7 +35,10 @@ class PointHead(Head):
         return F.huber_loss(forecast, actual.expand_as(forecast), reduction="none", delta=HUBER_DELTA)
 
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.location(raw, base)[..., None] + self.residuals[: base.shape[-1]]
+        around = self.residuals[: base.shape[-1]].T.reshape(-1, *[1] * (base.ndim - 1), base.shape[-1])
+        return (self.location(raw, base) + around).movedim(
+            0, -1
+        )  # quantile by quantile in memory: whole steps in a row
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)

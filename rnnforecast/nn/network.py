@@ -20,7 +20,6 @@ from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
 
-CLAMPED = ("ewm", "robust", "last", "revin")  # scalings whose units a spike may lie far outside of
 UNKNOWN_SERIES = 0.1  # share of training lanes whose series is not named, so that a new one can be forecast
 PARALLEL_SEGMENT = 12  # steps, of a parallel decoder over an encoder without segments
 
@@ -70,7 +69,8 @@ class Network(nn.Module):
         parts, channels = config.parts, config.channels
         size = parts.hidden_size
         self.embedding = nn.Embedding(config.series + 1, parts.embedding_size) if parts.embedding_size else None
-        width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
+        width = features.count(channels, parts.patch_length, config.lags, config.covariates, parts.scaling)
+        width += config.statics
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
         mixes = config.learned_horizon if parts.mix == "step" else 1
@@ -123,41 +123,52 @@ class Network(nn.Module):
             seen=self._covariates(*looked_at),
         )
 
-    def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
-        """Run the recurrence over T new steps of each lane."""
-        config, steps = self.config, inputs.values.shape[1]
-        filled, observed = self._extend(inputs, state)
+    def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
+        """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
+        steps = inputs.values.shape[1]
+        filled, observed = extend(state, inputs.values, inputs.mask) if transformed else self._extend(inputs, state)
         known = standardised(inputs.known, self.known_stats)
         seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
         past = Past(filled, observed, since_reading(observed, self.memory), seen)
-        units = scaling.units(
+        units = self.units(filled, observed, steps=steps)
+        encoding, after = self.read(inputs._replace(known=known), past, units, state)
+        return encoding._replace(inputs=inputs), State(
+            newest(filled, self.memory),
+            newest(observed, self.memory),
+            newest(seen, self.config.reach),
+            *after,
+            newest(encoding.contexts, self.config.attended),
+        )
+
+    def units(self, filled: Tensor, observed: Tensor, *, steps: int) -> Units:
+        """The units of the newest `steps` of filled and observed [R, M + T]."""
+        config, rows = self.config, len(filled) // self.config.channels
+        return scaling.units(
             config.parts.scaling,
             filled,
             observed,
             block=config.block,
             blocks=config.blocks,
             window=config.window,
-            stats=self.target_stats.T.repeat(len(inputs.ordinals), 1),
+            stats=self.target_stats.T.repeat(rows, 1),
             steps=steps,
         )
+
+    def read(self, inputs: Inputs, past: Past, units: Units, state: State) -> tuple[Encoding, Memory]:
+        """Run the recurrence over the newest T steps of `past`, in their units; of `inputs` the standardised known
+        covariates and what describes the lanes are looked at, of `state` the recurrence's own part."""
+        config, steps = self.config, units.shift.shape[1]
         static = self._about(inputs.static, inputs.code)
         before: Memory = (state.hidden, state.cell)
         after, contexts, looked = before, state.contexts, None
         if not config.window:
-            at = torch.arange(steps, device=filled.device).expand(len(static), -1)
-            looked = self._look(past, at, units, static=static, steps=steps)
+            looked = self._look(past, Places(steps), units, static=static)
             found, after = self.encoder(looked, before)
-            contexts = torch.cat([contexts, found.float()], dim=1)  # float: the state stays so under bf16
+            found = found.float()  # the state stays so under bf16
+            contexts = torch.cat([contexts, found], dim=1) if config.attended else found
             after = (after[0].float(), after[1].float())
         kept = (looked, before) if config.sampled else (None, None)
-        encoding = Encoding(inputs, past, units, known, static, contexts, *kept)
-        return encoding, State(
-            newest(filled, self.memory),
-            newest(observed, self.memory),
-            newest(seen, config.reach),
-            *after,
-            newest(contexts, config.attended),
-        )
+        return Encoding(inputs, past, units, inputs.known, static, contexts, *kept), after
 
     def decode(
         self,
@@ -173,7 +184,8 @@ class Network(nn.Module):
         In training, `actual` [R, K, H] (transformed, NaN where missing) is what a decoder may be told of, with
         probability `teacher_forcing`.
         """
-        places = Places(encoding.units.shift.shape[1], at)
+        steps = encoding.units.shift.shape[1]
+        places = Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
@@ -197,10 +209,10 @@ class Network(nn.Module):
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
         raw, base, shift, scale, _ = forecast
-        scaled = self.head.quantiles(raw, base, scale=scale)
+        mean, scaled = self.head.summary(raw, base, scale=scale)
         quantiles = self._unscaled(scaled, shift[..., None], scale[..., None])
         if self.config.parts.transform == "none":
-            return self._unscaled(self.head.mean(raw, base, scale=scale), shift, scale), quantiles
+            return self._unscaled(mean, shift, scale), quantiles
         # The mean of a bent scale is not the bent mean: by the quantiles.
         weights = head.mean_weights(self.config.quantile_levels)
         return quantiles @ torch.tensor(weights, device=raw.device), quantiles
@@ -211,7 +223,7 @@ class Network(nn.Module):
         return self._unscaled(scaled, forecast.shift, forecast.scale)
 
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return transform.inverse(self.config.parts.transform, shift + scale * scaled)
+        return transform.inverse(self.config.parts.transform, (scaled * scale).add_(shift))
 
     def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Remembered and new steps side by side: filled and observed, [R, M + T]."""
@@ -231,19 +243,12 @@ class Network(nn.Module):
             found.append(self.embedding(code))
         return torch.cat(found, dim=-1)
 
-    def _look(self, past: Past, at: Tensor, units: Units, *, static: Tensor, steps: int) -> Tensor:
-        """Everything that the encoder sees at the steps `at` [B, P]: [B, P, F]."""
+    def _look(self, past: Past, places: Places, units: Units, *, static: Tensor) -> Tensor:
+        """Everything that the encoder sees at some steps: [B, K, F]."""
         parts = self.config.parts
-        seen = features.steps_seen(
-            past,
-            at,
-            units,
-            steps=steps,
-            patch=parts.patch_length,
-            lags=self.config.lags,
-            clamp=parts.scaling in CLAMPED,
-        )
-        return torch.cat([seen, static[:, None].expand(-1, at.shape[1], -1)], dim=-1) if static.shape[1] else seen
+        patch, lags = parts.patch_length, self.config.lags
+        seen = features.steps_seen(past, places, units, patch=patch, lags=lags, scaling=parts.scaling)
+        return torch.cat([seen, static[:, None].expand(-1, seen.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
     def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Context [B, K, D] at each cutoff, and for attention the outputs before it [N, A, D] with their validity."""
@@ -265,8 +270,8 @@ class Network(nn.Module):
         back = torch.arange(count, device=device).flip(0) * parts.patch_length
         at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
         spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        ends = (at[..., None] - back).flatten(1)  # [B, K * J]
-        looked = self._look(encoding.past, ends, spread, static=encoding.static, steps=steps)
+        ends = Places(steps, (at[..., None] - back).flatten(1))  # [B, K * J]
+        looked = self._look(encoding.past, ends, spread, static=encoding.static)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
@@ -300,7 +305,7 @@ class Network(nn.Module):
         steps = self.config.linear_steps
         values = places.windows(encoding.past.filled, self.memory + 1 - steps, steps)
         scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
-        return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
+        return features.clamped(scaled, self.config.parts.scaling)
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

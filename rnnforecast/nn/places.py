@@ -16,12 +16,13 @@ class Places(NamedTuple):
     steps: int  # T
     at: Tensor | None = None  # [B, K] steps 0..T-1; None: all of them, K = T
 
-    def of(self, values: Tensor) -> Tensor:
-        """What values [X, .. + T, ...], which end with the pass, hold at the places: [X, K, ...]."""
-        before = values.shape[1] - self.steps
+    def of(self, values: Tensor, *, back: int = 0) -> Tensor:
+        """What values [X, .. + T, ...], which end with the pass, hold at the places, or so many steps before them:
+        [X, K, ...]."""
+        first = values.shape[1] - self.steps - back
         if self.at is None:
-            return values[:, before:]
-        at = self._of_rows(len(values)) + before
+            return values[:, first : first + self.steps]
+        at = self._of_rows(len(values)) + first
         return values[torch.arange(len(values), device=at.device)[:, None], at]
 
     def windows(self, values: Tensor, first: int, length: int) -> Tensor:

@@ -58,6 +58,8 @@ class Recurrence(nn.Module):
                 found, hidden = layer(seen, hidden.contiguous())
             outputs = found + outputs if self.residual and index else found
             after.append((hidden, cell))
+        if len(after) == 1:
+            return outputs, after[0]
         return outputs, (torch.cat([h for h, _ in after]), torch.cat([c for _, c in after]))
 
 

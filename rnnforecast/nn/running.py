@@ -12,15 +12,16 @@ def running_sum(values: Tensor, width: int, *, stride: int = 1, decay: float = 1
     window leaves no rounding error behind, and the result at t is made of the window's values in one fixed order. It
     is the same to the last bit, however the series was cut into pieces and whatever follows.
     """
-    joined, part, terms, size = torch.zeros_like(values), values, 0, 1
-    while True:
+    part, size = F.pad(values, ((width - 1) * stride, 0)), 1  # sums of `size` terms; each array ends with the series
+    joined, terms = part, 0
+    while terms < width:
         if width & size:
-            joined = joined + decay**terms * _later(part, terms * stride)
+            joined = _and_later(joined, part, terms * stride, decay**terms) if terms else part
             terms += size
-        if terms == width:
-            return joined
-        part = part + decay**size * _later(part, size * stride)
-        size *= 2
+        if terms < width:
+            part = _and_later(part, part, size * stride, decay**size)
+            size *= 2
+    return joined
 
 
 def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
@@ -40,7 +41,8 @@ def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
     return joined
 
 
-def _later(values: Tensor, steps: int) -> Tensor:
-    """The values so many steps later, 0 before."""
-    length = values.shape[-1]
-    return F.pad(values[..., : max(length - steps, 0)], (min(steps, length), 0))
+def _and_later(newer: Tensor, older: Tensor, steps: int, weight: float) -> Tensor:
+    """newer + weight * what `older` was so many steps before, wherever both are known."""
+    length = min(newer.shape[-1], older.shape[-1] - steps)
+    before = older[..., older.shape[-1] - steps - length : older.shape[-1] - steps]
+    return torch.add(newer[..., newer.shape[-1] - length :], before, alpha=weight)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.nn import transform
-from rnnforecast.nn.committee import Committee, Encodings
+from rnnforecast.nn.committee import Committee, apart, each
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
@@ -16,17 +16,26 @@ from rnnforecast.nn.places import Places
 SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
 
-def predict(network: Network | Committee, encoding: Encoding | Encodings, at: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data."""
-    if isinstance(network, Committee):
-        assert isinstance(encoding, Encodings)
-        each = [predict(member, one, at) for member, one in zip(network.each(), encoding.members, strict=True)]
-        means, quantiles = (torch.stack(parts).mean(dim=0) for parts in zip(*each, strict=True))
-        return means, quantiles
-    assert isinstance(encoding, Encoding)
+def predict(
+    network: Network | Committee, encoding: Encoding, at: Tensor, *, state: State | None = None
+) -> tuple[Tensor, Tensor]:
+    """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data.
+
+    `state`: that of every lane at its cutoff, where it is at hand and K is 1; sample paths go on from it.
+    """
+    members = each(network, encoding)
+    states = [None] * len(members) if state is None else apart(state, len(members))
+    found = [_predict(member, own, at, state=before) for (member, own), before in zip(members, states, strict=True)]
+    if len(found) == 1:
+        return found[0]
+    means, quantiles = (torch.stack(parts).mean(dim=0) for parts in zip(*found, strict=True))
+    return means, quantiles
+
+
+def _predict(network: Network, encoding: Encoding, at: Tensor, *, state: State | None) -> tuple[Tensor, Tensor]:
     if not network.config.sampled:
         return network.summary(network.decode(encoding, at))
-    drawn = paths(network, encoding, at)  # [R, K, H, paths]
+    drawn = paths(network, encoding, at, state=state)  # [R, K, H, paths]
     if isinstance(network.head, PointHead):  # one path, and around it the errors of such paths on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
         scale = encoding.units.at(Places(encoding.units.shift.shape[1], at)).scale[..., None, None]
@@ -36,15 +45,15 @@ def predict(network: Network | Committee, encoding: Encoding | Encodings, at: Te
     return drawn.mean(dim=-1), torch.quantile(drawn, levels, dim=-1).movedim(0, -1)
 
 
-def paths(network: Network, encoding: Encoding, at: Tensor) -> Tensor:
-    """Sample paths [R, K, H, paths] from the cutoffs `at` [B, K], in the units of the data."""
+def paths(network: Network, encoding: Encoding, at: Tensor, *, state: State | None = None) -> Tensor:
+    """Sample paths [R, K, H, paths] from the cutoffs `at` [B, K], in the units of the data; `state` as in `predict`."""
     config = network.config
     count = 1 if config.parts.head == "point" else config.parts.sample_paths
     uniform = _uniform(count, config.horizon, config.channels).to(at.device)
     first = network.decode(encoding, at)
     raw, base, shift, scale = (_as_lanes(part, count, config.channels) for part in first[:4])
     forecast = Forecast(raw, base, shift, scale, None)
-    state = _repeat(state_at(network, encoding, at), count)
+    state = _repeat(state_at(network, encoding, at) if state is None else state, count)
     lane = torch.arange(len(at), device=at.device).repeat_interleave(at.shape[1] * count)
     place = at.flatten().repeat_interleave(count)
     drawn: list[Tensor] = []

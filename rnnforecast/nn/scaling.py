@@ -4,16 +4,17 @@ The default's are medians over blocks (whole seasons) of the blocks' means and d
 sensor that drops out for half a day moves one block of seven, and the units stay what they were.
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
+from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import newest_sum, running_sum
 
+TILE = 1 << 16  # numbers of a tensor that are worked on together
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
 
@@ -66,8 +67,7 @@ def _moments(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay:
     values = filled.double()
     mean, squares = _means([values, values.square()], observed, width, steps=steps, decay=decay)
     level = _or_known(mean, filled)
-    # In float64 what the difference of squares loses is 1e-8 of the level, far below the least spread.
-    spread = (squares - mean.square()).clamp(min=0.0).sqrt().nan_to_num(0.0).to(filled.dtype)
+    spread = _spread(mean, squares).nan_to_num(0.0).to(filled.dtype)
     return Units(level, _at_least(spread, level), level)
 
 
@@ -87,6 +87,12 @@ def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, de
     return tuple(part / readings for part in summed)
 
 
+def _spread(mean: Tensor, squares: Tensor) -> Tensor:
+    """The deviation; in float64 what the difference of squares loses is 1e-8 of the level, far below the least
+    spread."""
+    return (squares - mean.square()).clamp(min=0.0).sqrt()
+
+
 def _or_known(mean: Tensor, filled: Tensor) -> Tensor:
     """Means [R, T], where there is none the last known value."""
     return torch.where(mean.isnan(), filled[:, -mean.shape[1] :].nan_to_num(0.0), mean).to(filled.dtype)
@@ -100,27 +106,62 @@ def _at_least(spread: Tensor, level: Tensor) -> Tensor:
 def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     """Level and spread at each of the newest `steps`, from `blocks` blocks of `length` steps that end there.
 
-    filled, observed [B, M + T] with M >= blocks * length; returns level and spread, [B, T] each. A block without
-    readings does not count; where no block has any, the level is the last known value. Sums run in float64 from the
-    first reading of each lane, so that the result at a step does not depend on how the series was cut into pieces,
-    nor on anything later.
+    filled, observed [R, M + T] with M >= blocks * length; returns level and spread, [R, T] each. A block without
+    readings does not count; where no block has any, the level is the last known value. The result at a step does not
+    depend on how the series was cut into pieces, nor on anything later.
     """
-    first = filled.gather(1, observed.int().argmax(dim=1, keepdim=True)).nan_to_num(0.0).double()
-    centred = torch.where(observed, filled.double() - first, 0.0)
-    sums = torch.stack([observed.double(), centred, centred * centred]).cumsum(dim=2)
-    total = sums.shape[2]
-    edges = [sums[:, :, total - steps - block * length : total - block * length] for block in range(blocks + 1)]
-    count, summed, squares = torch.stack([new - old for new, old in pairwise(edges)], dim=-1)  # [B, T, blocks] each
-    readings = count.where(count > 0, torch.nan)
-    mean = summed / readings
-    spread = (squares / readings - mean * mean).clamp(min=0.0).sqrt()
-    level = _or_known(middle(mean) + first, filled)
-    return level, _at_least(middle(spread).float().nan_to_num(0.0), level)
+    level, spread = (filled.new_empty(len(filled), steps) for _ in range(2))
+    count = len(filled) if filled.is_cuda else max(TILE // filled.shape[1], 1)
+    for start in range(0, len(filled), count):  # a few rows at a time: all of it stays near the processor
+        rows = slice(start, start + count)
+        level[rows], spread[rows] = _trailing(filled[rows], observed[rows], blocks, length, steps=steps)
+    return level, spread
 
 
-def middle(values: Tensor) -> Tensor:
-    """The median over the last dimension of what is not NaN (of an even number, the mean of the middle two)."""
-    ordered = values.sort(dim=-1).values  # NaN goes last
-    count = (~values.isnan()).sum(dim=-1, keepdim=True)
-    low = ordered.gather(-1, ((count - 1) // 2).clamp(min=0))
-    return ((low + ordered.gather(-1, (count // 2).clamp(max=values.shape[-1] - 1))) / 2)[..., 0]
+def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
+    ended = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
+    first = range(0, blocks * length, length)
+    mean, spread = (middle([part[:, at : at + steps] for at in first]) for part in ended)
+    level = _or_known(mean, filled)
+    return level, _at_least(spread.nan_to_num(0.0), level)
+
+
+def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
+    """Mean and spread of the block of `length` steps that ends at each of the newest `steps`: [R, steps] each, NaN
+    without readings."""
+    values = filled.double()
+    mean, squares = _means([values, values.square()], observed, length, steps=steps)
+    return mean.to(filled), _spread(mean, squares).to(filled)
+
+
+class Blocks(NamedTuple):
+    """The blocks of `trailing` one by one, for a stream: the block that ends at a step is looked at again, one block
+    later, as the second, and so on. Shapes: [..., X] any rows of X steps."""
+
+    length: int
+    number: int
+
+    def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
+        """Mean and spread of the blocks that end at each of the newest `steps`, of rows [R, X]: [R, 2, steps]."""
+        return torch.stack(block_moments(filled, observed, self.length, steps=steps), dim=1)
+
+    def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
+        """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
+        start = filled.shape[-1] - self.length
+        values, read = filled[..., start:], observed[..., start:]
+        centre = values[..., -1:]
+        centred = torch.where(read, values - centre, 0.0)
+        readings = read.sum(dim=-1)  # nothing over none is NaN
+        mean = centred.sum(dim=-1, dtype=torch.float64) / readings
+        squares = centred.square().sum(dim=-1, dtype=torch.float64) / readings
+        spread = torch.addcmul(squares, mean, mean, value=-1).clamp_(min=0.0).sqrt_()
+        return torch.stack([mean + centre[..., 0], spread], dim=-1).to(filled.dtype)
+
+    def units(self, blocks: Tensor, last: Tensor) -> Units:
+        """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
+        known values [R, 1]."""
+        last_block = blocks.shape[-1] - 1
+        ended = [blocks[..., last_block - self.length * number] for number in reversed(range(self.number))]
+        level, spread = middle(ended).split(1, dim=1)
+        level = _or_known(level, last)
+        return Units(level, _at_least(spread.nan_to_num(0.0), level), level)

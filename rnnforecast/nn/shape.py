@@ -40,6 +40,10 @@ class NetworkConfig:
         """Values so many steps before the next one are inputs."""
         if self.parts.lags == "seasons":
             return tuple(season for season in self.seasons if season > 1)
+        if self.parts.lags == "cycles":
+            repeated = tuple(season for season in self.seasons if season > 1)
+            spans = [range(max(1, season - self.horizon + 1), season + 1) for season in repeated[1:]]
+            return tuple(sorted({*range(1, min(repeated, default=0) + 1), *(lag for span in spans for lag in span)}))
         return self.parts.lags
 
     @property

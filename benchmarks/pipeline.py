@@ -1,0 +1,176 @@
+"""`rnnforecast demo` by phase, and how long the command line takes to begin."""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+HERE: Final = Path(__file__).resolve().parents[1]
+COMMANDS: Final = (("--help",), ("--version",), ("ingest", "--help"), ("schema",), ("models",))
+
+# What the tasks of the flows do, by the beginning of their names. What no task does is Prefect's own.
+PHASES: Final = {
+    "divide": "read the data",
+    "check places": "MLflow: store",
+    "store rows": "ingest",
+    "plan": "MLflow: store",
+    "look up": "MLflow: store",
+    "train naive": "baselines",
+    "train seasonal_naive": "baselines",
+    "train auto_theta": "baselines",
+    "train auto_ets": "baselines",
+    "train": "networks",
+    "score champion": "compare",
+    "compare": "compare",
+    "register": "MLflow: runs, versions",
+    "promote": "MLflow: runs, versions",
+    "report": "report",
+    "refresh report": "report",
+    "issue forecasts": "forecasts",
+    "score": "score",
+}
+
+
+def pipeline(given: list[str]) -> dict[str, Any]:
+    """Seconds of the three shipped pipelines by phase, in one command as `make demo` runs them, and of `--help`."""
+    options = _options(given)
+    done: dict[str, Any] = {"cores": os.cpu_count(), "load before": round(os.getloadavg()[0], 2)}
+    done["to begin, in seconds"] = beginnings(options.rounds, options.against)
+    if not options.start_only:
+        done["demo, in seconds"] = demo(options.names)
+    return done
+
+
+# --- the command line's beginning ---------------------------------------------------------------------------------
+
+
+def beginnings(rounds: int, other: Path | None) -> dict[str, Any]:
+    """Median seconds (wall, and of the processor) of commands that do next to nothing; with `other`, another checkout,
+    how many times faster they are here, both in turn."""
+    found: dict[str, Any] = {}
+    for words in COMMANDS:
+        sides: dict[str, list[tuple[float, float]]] = {"here": [], **({"there": []} if other else {})}
+        for number in range(rounds + 1):  # the first is not counted: it fills the disk's cache
+            for side in sides if number % 2 else reversed(sides):
+                took = _took(HERE if side == "here" or other is None else other, words)
+                if number:
+                    sides[side].append(took)
+        row: dict[str, Any] = {
+            "wall": round(statistics.median(wall for wall, _ in sides["here"]), 2),
+            "processor": round(statistics.median(cpu for _, cpu in sides["here"]), 2),
+        }
+        if other:
+            ratios = sorted(there[1] / here[1] for here, there in zip(sides["here"], sides["there"], strict=True))
+            row["times faster"] = [round(each, 2) for each in (statistics.median(ratios), ratios[0], ratios[-1])]
+        found[" ".join(words)] = row
+    return found
+
+
+def _took(checkout: Path, words: Sequence[str]) -> tuple[float, float]:
+    """Wall seconds and processor seconds of a command."""
+    before, started = _used(), time.perf_counter()
+    command = [sys.executable, "-c", "import sys; from rnnforecast.cli import main; sys.exit(main())", *words]
+    subprocess.run(command, cwd=checkout, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started, _used() - before
+
+
+def _used() -> float:
+    """Processor seconds of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+# --- the demonstration ----------------------------------------------------------------------------------------------
+
+
+def demo(names: Sequence[str]) -> dict[str, Any]:
+    """A demonstration in a new folder, in a process of its own, by phase."""
+    with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as folder:
+        started = time.time()
+        command = [sys.executable, "-m", "benchmarks.pipeline", str(started), folder, *names]
+        found = subprocess.run(command, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True)
+        ended = time.time()
+    told = dict(json.loads(found.stdout.splitlines()[-1]))
+    told["once"]["Prefect: end"] = round(ended - told.pop("ended"), 1)
+    phases = dict.fromkeys(phase for part in told.values() for phase in part)
+    total = {phase: round(sum(part.get(phase, 0.0) for part in told.values()), 1) for phase in phases}
+    networks = total.get("networks", 0.0) + total.get("baselines", 0.0)
+    return {
+        "all": {**total, "sum": round(ended - started, 1), "share of fitting": round(networks / (ended - started), 2)},
+        **told,
+    }
+
+
+def play(started: float, folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What `rnnforecast demo` does, and the seconds of each phase; `started`: when the process was asked for."""
+    from rnnforecast.cli_demo import shipped
+    from rnnforecast.cli_options import flows
+
+    told: dict[str, Any] = {"once": {"Python, the command": _since(started)}}
+    now = time.time()
+    with flows() as ready:
+        told["once"]["Prefect: import"] = _since(now)
+        now = time.time()
+        from rnnforecast.flows.replay import replay
+
+        told["once"]["import of the flows"] = _since(now)
+        now = time.time()
+        ready()
+        told["once"]["Prefect: server"] = _since(now)
+        for file in shipped(names):
+            now = time.time()
+            replay(str(file), str(folder))
+            told[file.stem] = _by_phase(now, time.time())
+    told["ended"] = time.time()
+    return told
+
+
+def _by_phase(started: float, ended: float) -> dict[str, float]:
+    """The seconds of the tasks that ran between two times, as Prefect noted them, summed by phase."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        runs: list[Any] = []
+        while page := client.read_task_runs(limit=200, offset=len(runs)):
+            runs += page
+    seconds: dict[str, float] = dict.fromkeys(PHASES.values(), 0.0)
+    for run in runs:
+        phase = next((phase for word, phase in PHASES.items() if run.name.startswith(word)), None)
+        if phase and run.start_time and run.end_time and started <= _stamp(run.start_time) <= ended:
+            seconds[phase] += _stamp(run.end_time) - _stamp(run.start_time)
+    seconds["Prefect: flows, tasks"] = ended - started - sum(seconds.values())
+    return {phase: round(taken, 1) for phase, taken in seconds.items()}
+
+
+def _stamp(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def _since(moment: float) -> float:
+    return round(time.time() - moment, 1)
+
+
+def _options(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks pipeline")
+    parser.add_argument("names", nargs="*", help="climate, finance, signal; all three if nothing is said")
+    parser.add_argument("--rounds", type=int, default=5, help="of the commands that do nothing, 5 if nothing is said")
+    parser.add_argument("--against", type=Path, help="another checkout, to compare the beginnings with")
+    parser.add_argument("--start-only", action="store_true", help="without the demonstration")
+    return parser.parse_args(given)
+
+
+if __name__ == "__main__":
+    begun, place, *wanted = sys.argv[1:]
+    with redirect_stdout(sys.stderr):
+        figures = play(float(begun), Path(place), wanted)
+    print(json.dumps(figures))

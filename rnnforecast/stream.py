@@ -1,0 +1,307 @@
+"""Following the data: a model with the carried states of all its series. New rows in, forecasts out.
+
+What a stream forecasts is what a single pass over all rows would, in whatever order they came and however they were
+divided. A new observation costs one step of the recurrence. Shapes: B lanes (a lane is one entity, a series mostly),
+C channels, n rows, T steps, H horizon, Q quantile levels, P past, K known, Z static covariates.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from rnnforecast.columns import CUTOFF, MEAN, ORDINAL, SERIES_ID, STEP, TARGET, TIMESTAMP, quantile
+from rnnforecast.forecast import ForecastError
+from rnnforecast.nn.buffers import NOTHING
+from rnnforecast.nn.lanes import Lanes
+from rnnforecast.nn.sampling import predict
+from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.stream_feed import LANES_AT_ONCE, feed, ordinals_of
+from rnnforecast.stream_late import Change, apply, changes, remember_before
+from rnnforecast.stream_rows import (
+    CHANNEL,
+    ENTITY,
+    LANE,
+    PLACE,
+    Names,
+    Rows,
+    StreamError,
+    read_rows,
+    require_type,
+    together,
+)
+from rnnforecast.stream_store import read, text_to_type, type_to_text, write
+
+
+@dataclass(frozen=True)
+class Update:
+    """What became of the rows of one update."""
+
+    steps: int  # that lanes went on, missing ones in between included
+    begun: int  # entities that were never seen before
+    late: int  # readings at or before the newest step of their series that were not known, or not so
+    too_late: pl.DataFrame  # series_id, timestamp, target: those that came after the lateness, and were left
+
+
+class Stream:
+    """A recurrent model that follows its series.
+
+    >>> stream = Stream.start(model, history)     # doctest: +SKIP
+    >>> stream.update(new_rows)                   # doctest: +SKIP
+    >>> stream.forecast()                         # doctest: +SKIP
+
+    A row at or before the newest step of its series is late: the series is run again from before it, as if it had come
+    in time. That works up to `lateness` steps back (by default a horizon); memory and replay grow with it. A null
+    says nothing: what was known stays.
+    """
+
+    def __init__(self, model: RecurrentModel, *, lateness: int | None = None) -> None:
+        task = model.task
+        if lateness is not None and lateness < 0:
+            raise StreamError(f"lateness: expected a number of steps, 0 or more; found {lateness}")
+        self.model, self.lateness = model, task.horizon if lateness is None else lateness
+        self.names = Names(task.channels)
+        self.lanes = Lanes(model.network, self.lateness)
+        self.dtype: pl.DataType | None = None  # of the timestamps
+        self.covariates = (*task.past, *task.known, *task.static)
+        # Rows after the newest step of their series, or of one without a reading: what is known ahead.
+        self.ahead: pl.DataFrame | None = None
+        self.reach = torch.zeros(0, dtype=torch.int64)  # [B] ordinal of the last row of each lane
+        self._index: pl.DataFrame | None = None
+
+    @classmethod
+    def start(cls, model: RecurrentModel, frame: pl.DataFrame, *, lateness: int | None = None) -> "Stream":
+        """A stream that has run over a long frame. Raises FrameError, StreamError."""
+        stream = cls(model, lateness=lateness)
+        stream.update(frame)
+        return stream
+
+    def __len__(self) -> int:
+        """How many entities it follows."""
+        return len(self.names)
+
+    @torch.inference_mode()
+    def update(self, rows: pl.DataFrame, *, too_late: Literal["raise", "leave"] = "raise") -> Update:
+        """Take in new rows of a long frame: any series, in any order, several steps at once, late ones too.
+
+        A series never seen before begins; steps without a row count as missing. A late row beyond the lateness is an
+        error, before anything has changed; with `too_late="leave"` it is left out and told in what is returned.
+        Raises FrameError, StreamError.
+        """
+        frame = read_rows(rows, self.model.task, self.names)
+        self._require_fit(frame)
+        frame, waiting = self._with_known_ahead(frame)
+        frame, new = self.names.with_lanes(frame)
+        told = Rows.of(frame, self.model.task)
+        begun = told.lane < len(self)
+        late, left = self._late(frame, told, torch.nonzero(begun)[:, 0], leave=too_late == "leave")
+        self.dtype = frame[TIMESTAMP].dtype
+        if len(new):
+            self.names.add(new)
+            self._begin(told)
+        remember_before(self.lanes, told[begun])
+        apply(self.lanes, told, late)
+        steps = feed(self.lanes, told, self.model.task)
+        remember_before(self.lanes, told[~begun])
+        self._keep_ahead(frame, told, waiting)
+        readings = sum(len(change.row) for change in late if change.name == "filled")
+        return Update(steps, len(new), readings, left)
+
+    def _require_fit(self, frame: pl.DataFrame) -> None:
+        """Refuse timestamps of another type, and readings that have no logarithm."""
+        if self.dtype is not None:
+            require_type(frame, self.dtype)
+        if self.model.candidate.transform == "log":
+            bad = frame.filter(pl.col(TARGET) <= 0).head(1)
+            if len(bad):
+                raise StreamError(
+                    f"series of {bad[ENTITY][0]!r}, {bad[TIMESTAMP][0]}: {bad[TARGET][0]:g} has no logarithm; leave "
+                    "the row out, or retrain with transform: asinh"
+                )
+
+    def _with_known_ahead(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame | None]:
+        """The rows with those that were kept for later; and apart, rows of entities that have no reading yet."""
+        if not self.covariates:
+            return frame.drop_nulls(TARGET), None
+        if self.ahead is not None:
+            columns = (TIMESTAMP, TARGET, *self.covariates)
+            frame = together(pl.concat([self.ahead, frame.select(self.ahead.columns)]), PLACE, columns)
+        here = pl.col(ENTITY).is_in(self.names.entities.implode())
+        waits = pl.col(TARGET).is_null().all().over(ENTITY) & ~here
+        return frame.filter(~waits), frame.filter(waits)
+
+    def _late(
+        self, frame: pl.DataFrame, rows: Rows, begun: Tensor, *, leave: bool
+    ) -> tuple[list[Change], pl.DataFrame]:
+        """What the rows change of steps that were taken already, and those that came too late for it."""
+        mine = rows[begun]
+        self._require_same(frame, rows, begun)
+        found = [replace(each, row=begun[each.row]) for each in changes(self.lanes, mine)]
+        old = [each.row[each.back > self.lateness] for each in found]
+        beyond = torch.cat([*old, begun[:0]]).unique()
+        told = frame[beyond.numpy()].select(
+            pl.col(LANE, CHANNEL, TIMESTAMP, TARGET),
+        )
+        names = [self.names.series(lane, channel) for lane, channel in told.select(LANE, CHANNEL).iter_rows()]
+        told = told.select(pl.Series(SERIES_ID, names, dtype=pl.String), TIMESTAMP, TARGET)
+        if len(told) and not leave:
+            back = max(int(each.back.max()) for each in found)
+            raise StreamError(
+                f"series {told[SERIES_ID][0]!r}, {told[TIMESTAMP][0]}: a row that changes what was taken more than "
+                f"{self.lateness} steps ago ({len(told)} such rows, the oldest {back} steps back), further than this "
+                'stream can go back; start it with a larger `lateness`, or leave such rows out: too_late="leave"'
+            )
+        return [each[each.back <= self.lateness] for each in found], told
+
+    def _require_same(self, frame: pl.DataFrame, rows: Rows, begun: Tensor) -> None:
+        """Refuse static covariates that change, and a second part of a step whose readings are put together."""
+        task, kept = self.model.task, self.lanes.kept
+        held = kept.static[rows.lane[begun]]
+        other = ~rows.static[begun].isnan() & (rows.static[begun] != held)
+        if other.any():
+            row, column = torch.nonzero(other)[0].tolist()
+            name = self.names.series(int(rows.lane[begun[row]]), int(rows.channel[begun[row]]))
+            raise StreamError(
+                f"series {name!r}: static covariate `{task.static[column]}` was {float(held[row, column]):g} when it "
+                f"began, found {float(rows.static[begun[row], column]):g}; start the stream anew"
+            )
+        if task.resample != "none":
+            for change in changes(self.lanes, rows[begun]):
+                lane = rows.lane[begun[change.row]]
+                again = ~self.lanes.held(change.name, lane, change.channel, back=change.back).isnan()
+                if change.name == "filled" and again.any():
+                    row = int(begun[change.row[again][0]])
+                    raise StreamError(
+                        f"series {self.names.series(int(rows.lane[row]), int(rows.channel[row]))!r}, "
+                        f"{frame[TIMESTAMP][row]}: this step has a reading already, and a stream cannot add to the "
+                        f"{task.resample} of a step; give all readings of a step in one update"
+                    )
+
+    def _begin(self, rows: Rows) -> None:
+        """Lanes for new entities, with their static covariates and embeddings."""
+        task, count, total = self.model.task, self.lanes.count, len(self)
+        static = torch.full((total - count, len(task.static)), torch.nan)
+        order = rows.ordinal.argsort(stable=True)
+        first = ordinals_of(rows, rows.read, "amin", total)
+        for row in order[rows.lane[order] >= count].flip(0).tolist() if task.static else ():
+            lane = int(rows.lane[row])
+            if rows.ordinal[row] >= first[lane]:
+                given = ~rows.static[row].isnan()
+                static[lane - count, given] = rows.static[row, given]
+        places = {name: place + 1 for place, name in enumerate(self.model.entities)}
+        codes = [places.get(name, 0) for name in self.names.entities[count:]]
+        self.lanes.begin(static, torch.tensor(codes, dtype=torch.int64))
+        self.reach = torch.cat([self.reach, torch.full((total - count,), NOTHING)])
+
+    def _keep_ahead(self, frame: pl.DataFrame, rows: Rows, waiting: pl.DataFrame | None) -> None:
+        """What is known of steps that are still to come stays until they do."""
+        if waiting is None:
+            return
+        self.reach.scatter_reduce_(0, rows.lane, rows.ordinal, "amax")
+        later = rows.ordinal > self.lanes.kept.newest[rows.lane]
+        self.ahead = pl.concat([frame.filter(pl.Series(later.numpy())).select(waiting.columns), waiting])
+
+    @torch.inference_mode()
+    def forecast(self) -> pl.DataFrame:
+        """Forecast every series from its newest step, in the order in which they began.
+
+        Returns a forecast frame: series_id, cutoff, timestamp, step, mean, q0.1, ...; the channels of an entity from
+        the newest step of any of them, once each has been read. Raises ForecastError where known covariates do not
+        reach over the horizon.
+        """
+        task, net, channels = self.model.task, self.model.network, len(self.names.channels) or 1
+        means = torch.zeros(len(self) * channels, task.horizon, dtype=torch.float64)
+        quantiles = torch.zeros(len(task.quantile_levels), *means.shape, dtype=torch.float64)
+        known = self._known_ahead()
+        for start in range(0, len(self), LANES_AT_ONCE):
+            which = slice(start, min(start + LANES_AT_ONCE, len(self)))
+            encoding = self.lanes.encoding(which, known[which])
+            at = torch.zeros(which.stop - start, 1, dtype=torch.int64)
+            state = self.lanes.state(which, self.lanes.kept.newest[which] + 1) if net.config.sampled else None
+            mean, found = predict(net, encoding, at, state=state)
+            rows = slice(which.start * channels, which.stop * channels)
+            means[rows], quantiles[:, rows] = mean[:, 0], found[:, 0].movedim(-1, 0)
+        return self._frame(means, quantiles)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the states of all series into a folder: safetensors and JSON, no pickle."""
+        settings = {
+            "lateness": self.lateness,
+            "timestamps": type_to_text(self.dtype),
+            "entities": self.names.entities.to_list(),
+            "ahead": None if self.ahead is None else self.ahead.drop(TIMESTAMP).to_dict(as_series=False),
+        }
+        write(Path(folder), self.model, {**self.lanes.tensors(), "reach": self.reach}, settings)
+
+    @classmethod
+    def load(cls, folder: str | Path, model: RecurrentModel) -> "Stream":
+        """The stream that `save` wrote, of the same model. Raises StreamError where it is another model version."""
+        states, settings = read(Path(folder), model)
+        stream = cls(model, lateness=settings["lateness"])
+        stream.dtype = text_to_type(settings["timestamps"])
+        stream.names.add(pl.Series(ENTITY, settings["entities"], dtype=pl.String))
+        stream.reach = states.pop("reach")
+        stream.lanes.restore(states)
+        if settings["ahead"] is not None:
+            numbers = dict.fromkeys((TARGET, *stream.covariates), pl.Float64)
+            schema = {**numbers, ENTITY: pl.String, CHANNEL: pl.Int64, ORDINAL: pl.Int64}
+            ahead = pl.DataFrame(settings["ahead"], schema_overrides=schema)
+            stamps = stream._stamps(ahead[ORDINAL].to_torch()).rename(TIMESTAMP)
+            stream.ahead = ahead.select(stamps, pl.all())
+        return stream
+
+    def _known_ahead(self) -> Tensor:
+        """Known covariates of the steps ahead, [B, H, K]."""
+        task, newest = self.model.task, self.lanes.kept.newest[: len(self)]
+        found = torch.full((len(self), task.horizon, len(task.known)), torch.nan)
+        if not task.known or not len(self):
+            return found
+        short = torch.nonzero(self.reach - newest < task.horizon)[:, 0]
+        if len(short):
+            raise ForecastError(
+                f"series {self.names.series(int(short[0]))!r}: known covariates reach "
+                f"{int((self.reach - newest)[short[0]])} of {task.horizon} steps beyond its newest step ({len(short)} "
+                "entities in all); give rows for those steps with the target left empty"
+            )
+        assert self.ahead is not None
+        rows = Rows.of(self.names.with_lanes(self.ahead)[0].filter(pl.col(CHANNEL) == 0), task)
+        rows = rows[rows.lane < len(self)]
+        step = rows.ordinal - newest[rows.lane] - 1
+        near = step < task.horizon
+        found[rows.lane[near], step[near]] = rows.known[near]
+        return found
+
+    def _frame(self, means: Tensor, quantiles: Tensor) -> pl.DataFrame:
+        """Numbers as a forecast frame; means [S, H], quantiles [Q, S, H]."""
+        task, channels, count = self.model.task, len(self.names.channels) or 1, len(self)
+        if self._index is None or len(self._index) != means.numel():
+            # The names of the series, each as often as there are steps, are the same until a series begins.
+            place = np.repeat(np.arange(len(means)), task.horizon)
+            self._index = self.names.all_series.gather(place).to_frame()
+            self._index = self._index.with_columns(
+                pl.Series("place", place),
+                pl.Series(STEP, np.tile(np.arange(1, task.horizon + 1), len(means)), dtype=pl.Int32),
+            )
+        origin = self.lanes.kept.newest[:count].repeat_interleave(channels)
+        columns = {
+            SERIES_ID: self._index[SERIES_ID],
+            CUTOFF: self._stamps(origin).gather(self._index["place"]),
+            TIMESTAMP: self._stamps(origin[:, None] + torch.arange(1, task.horizon + 1)),
+            STEP: self._index[STEP],
+            MEAN: means.flatten().numpy(),
+        }
+        for level, numbers in zip(task.quantile_levels, quantiles, strict=True):
+            columns[quantile(level)] = numbers.flatten().numpy()
+        frame = pl.DataFrame(columns)
+        read = (~self.lanes.last_values(count).isnan()).all(dim=1)
+        if read.all():
+            return frame
+        return frame.filter(pl.Series(read.repeat_interleave(channels * task.horizon).numpy()))
+
+    def _stamps(self, ordinals: Tensor) -> pl.Series:
+        frame = pl.DataFrame({ORDINAL: ordinals.flatten().numpy()})
+        return frame.select(self.model.task.frequency.timestamp(ORDINAL, self.dtype or pl.Int64())).to_series()

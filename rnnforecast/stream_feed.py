@@ -1,0 +1,100 @@
+"""New readings to lanes: every lane runs on to its newest one, steps in between count as missing.
+
+Shapes: n rows, A lanes that go on, T steps of a piece.
+"""
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from rnnforecast.batches import gather
+from rnnforecast.nn.buffers import NOTHING, Which
+from rnnforecast.nn.lanes import Lanes
+from rnnforecast.panel import Panel
+from rnnforecast.stream_rows import Rows
+from rnnforecast.task import Task
+
+LANES_AT_ONCE = 2_048  # small enough for the processor's caches
+LONGEST_PIECE = 512  # steps of a pass over history
+
+
+def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
+    """Run every lane on to its newest reading; how many steps that were in all."""
+    stop = ordinals_of(rows, rows.read, "amax", lanes.count)
+    some = torch.nonzero(stop > lanes.kept.newest[: lanes.count])[:, 0]
+    if not len(some):
+        return 0
+    newest = lanes.kept.newest[some]
+    first = ordinals_of(rows, rows.read, "amin", lanes.count)[some]
+    start = torch.where(newest == NOTHING, first, newest + 1)
+    steps = stop[some] + 1 - start
+    panel = _panel(lanes, rows, some, start=start, steps=steps, task=task)
+    codes = lanes.kept.code[some]
+    left, bulk = steps.clone(), (steps - 2 * lanes.apart).clamp(min=0)
+    while len(going := torch.nonzero(left)[:, 0]):
+        for piece, these in _pieces(lanes, some, left=left, bulk=bulk, going=going):
+            for few in these.split(LANES_AT_ONCE):
+                inputs = gather(panel, few, steps[few] - left[few], piece, 0, codes)
+                lanes.advance(_range(some[few]), inputs)
+            in_bulk = bulk[these] > 0
+            left[these] -= piece
+            bulk[these] = (bulk[these] - piece).clamp(min=0)
+            arrived = in_bulk & (bulk[these] == 0)
+            if arrived.any():
+                lanes.set_marks(some[these[arrived]])
+    return int(steps.sum())
+
+
+def _pieces(lanes: Lanes, some: Tensor, *, left: Tensor, bulk: Tensor, going: Tensor) -> list[tuple[int, Tensor]]:
+    """The next piece of each lane that is `going`, and which have it: powers of two until its last steps, of which
+    pieces end where marks are due."""
+    power = 2 ** bulk[going].clamp(1, LONGEST_PIECE).double().log2().floor().long()
+    due = torch.minimum(left[going], lanes.apart - lanes.kept.mark_age[some[going], 1])
+    piece = torch.where(bulk[going] > 0, power, due)
+    return [(size, going[piece == size]) for size in piece.unique().tolist()]
+
+
+def _panel(lanes: Lanes, rows: Rows, some: Tensor, *, start: Tensor, steps: Tensor, task: Task) -> Panel:
+    """The new steps of lanes, laid out like any panel; and the step after, which known covariates are seen of."""
+    channels = lanes.config.channels
+    place = torch.full((lanes.count,), -1)
+    place[some] = torch.arange(len(some))
+    at = place[rows.lane]
+    position = rows.ordinal - start[at]
+    inside = (at >= 0) & (position >= 0) & (position <= steps[at])
+    rows, at, position = rows[inside], at[inside], position[inside]
+    lengths = (steps + 1).repeat_interleave(channels)
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    row = offsets[at * channels + rows.channel] + position
+    total = int(offsets[-1])
+    target = torch.full((total,), torch.nan)
+    target[row] = rows.target
+    past, known = torch.full((total, len(task.past)), torch.nan), torch.full((total, len(task.known)), torch.nan)
+    past[row], known[row] = rows.past, rows.known
+    return Panel(
+        series_ids=(),
+        frequency=task.frequency,
+        dtype=pl.Int64(),
+        offsets=offsets,
+        starts=start.repeat_interleave(channels),
+        values=target.nan_to_num(0.0),
+        mask=~target.isnan(),
+        past=past,
+        known=known,
+        static=lanes.kept.static[some].repeat_interleave(channels, dim=0),
+        channels=channels,
+    )
+
+
+def ordinals_of(rows: Rows, where: Tensor, how: str, count: int) -> Tensor:
+    """The least or greatest ordinal (`amin`, `amax`) of each lane's rows `where` [n]: [count]; NOTHING without any."""
+    found = torch.full((count,), NOTHING)
+    return found.scatter_reduce_(0, rows.lane[where], rows.ordinal[where], how, include_self=how == "amax")
+
+
+def _range(lanes: Tensor) -> Which:
+    """Lanes [b] as a slice where they follow each other."""
+    first, last = int(lanes[0]), int(lanes[-1])
+    if last - first + 1 == len(lanes) and bool((lanes.diff() == 1).all()):
+        return slice(first, last + 1)
+    return lanes
