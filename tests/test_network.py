@@ -165,7 +165,7 @@ def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidir
     assert float(segments[-1][0, 0, 0]) == 0.0  # the last value, less itself
 
 
-@pytest.mark.parametrize("scaling", ["last", "revin"])
+@pytest.mark.parametrize("scaling", ["last", "revin", "offset"])
 def test_in_units_of_its_window_a_network_does_not_know_the_level_it_stands_on(scaling):
     """The same window ten higher: the same forecast, ten higher."""
     frame = waves((60,))

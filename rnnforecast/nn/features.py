@@ -13,7 +13,7 @@ from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.scaling import Units
 
-LEVEL_FREE = ("last", "revin")
+LEVEL_FREE = ("last", "revin", "offset")
 CLAMPED = ("ewm", "robust", *LEVEL_FREE)  # scalings whose units a spike may lie far outside of
 LARGEST_INPUT = 10.0  # in spreads: a spike is seen as large, not as a thousand times larger than the rest
 
@@ -38,7 +38,7 @@ def steps_seen(
     """Features [B, K, F] at some steps of a pass (which may lie before its first), in units [R, K].
 
     Of each channel: the last `patch` values, the value `lag` steps before the *next* one for each lag, which of the
-    values were read, the time since the last reading, the level in spreads (not in units of a window, which are there
+    values were read, the time since the last reading, the level in spreads (not in units that are there
     to forget it); then the covariates.
     """
     back = [*range(patch), *(lag - 1 for lag in lags)]
