@@ -10,7 +10,7 @@ from pydantic import Field
 from rnnforecast.config_section import Section
 
 Cell = Literal["rnn", "lstm", "gru"]
-Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin"]
+Scaling = Literal["none", "standard", "mean", "ewm", "robust", "last", "revin", "offset"]
 Transform = Literal["none", "log", "asinh"]
 Base = Literal["none", "naive", "profile", "moved", "linear"]
 Decoder = Literal["direct", "seq2seq", "attention", "parallel", "autoregressive"]
@@ -51,8 +51,9 @@ class Parts(Section):
 
     scaling: Scaling = Field(
         "robust",
-        description="Units: none, standard (training span), mean (running), ewm (running level and spread), robust "
-        "(running medians of seasons); of a window: last (value and deviation), revin (mean and deviation).",
+        description="Units: none, standard (training span), offset (the last value, in the training span's deviation), "
+        "mean (running), ewm (running level and spread), robust (running medians of seasons); of a window: last (value "
+        "and deviation), revin (mean and deviation).",
     )
     transform: Transform = Field("none", description="What is done to the target before scaling.")
     base: Base = Field(

@@ -102,7 +102,7 @@ def _examples(network: Network, batch: Segment, at: Tensor | None, weighting: We
     recent = network.recent(encoding, places, units)
     config = network.config
     actual, weight = following(batch, at, config.learned_horizon, bent=config.parts.transform)
-    scaled = features.clamped((actual - units.shift[..., None]) / units.scale[..., None])
+    scaled = features.clamped((actual - units.shift[..., None]) / units.scale[..., None], config.parts.scaling)
     both = torch.cat([recent[..., -1:], scaled], dim=-1)
     known = torch.cat([torch.ones_like(weight[..., :1]), weight], dim=-1)
     newest = torch.where(known, torch.arange(both.shape[-1], device=both.device), 0).cummax(dim=-1).values

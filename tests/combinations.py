@@ -36,7 +36,7 @@ FACTORS = {
     "patch_length": [{"patch_length": 1}, {"patch_length": 3}],
     "lags": [{"lags": "seasons"}, {"lags": "cycles"}, {"lags": (1, 2)}],
     "embedding_size": [{"embedding_size": 0}, {"embedding_size": 4}],
-    "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin")],
+    "scaling": [{"scaling": word} for word in ("none", "standard", "mean", "ewm", "robust", "last", "revin", "offset")],
     "transform": [{"transform": word} for word in ("none", "log", "asinh")],
     "base": [{"base": word} for word in ("none", "naive", "profile", "moved", "linear")],
     "mix": [{"mix": word} for word in ("cutoff", "step")],

@@ -227,7 +227,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
         *(({"decoder": word}, {"teacher_forcing_ratio": 0.5}) for word in ("direct", "parallel", "autoregressive")),
         *(
             ({"head": "negative_binomial"}, {"scaling": word})
-            for word in ("standard", "ewm", "robust", "last", "revin")
+            for word in ("standard", "ewm", "robust", "last", "revin", "offset")
         ),
         *(({"head": "negative_binomial"}, {"transform": word}) for word in ("log", "asinh")),
     ]

@@ -80,7 +80,7 @@ def test_the_encoder_sees_values_gaps_lags_and_covariates_of_the_right_steps():
     encoding = whole_pass(model, panel, 60)
     at = torch.tensor([[17, 40]])
     units = type(encoding.units)(*(part.gather(1, at) for part in encoding.units))
-    found = steps_seen(encoding.past, Places(60, at), units, patch=3, lags=(1, 4), clamp=False)[0]
+    found = steps_seen(encoding.past, Places(60, at), units, patch=3, lags=(1, 4), scaling="standard")[0]
     mean, deviation = net.target_stats[:, 0].tolist()
     values, mask = panel.values.tolist(), panel.mask.tolist()
 
@@ -156,14 +156,24 @@ def test_a_window_model_reads_its_window_from_rest_in_the_units_of_its_end(bidir
     context, _, _ = net._contexts(encoding, Places(60, at), units)
     segments = []
     for step in (21, 24, 27, 30):
-        segments.append(
-            steps_seen(encoding.past, Places(60, torch.tensor([[step]])), units, patch=3, lags=(12,), clamp=False)
-        )
+        place = Places(60, torch.tensor([[step]]))
+        segments.append(steps_seen(encoding.past, place, units, patch=3, lags=(12,), scaling="last"))
     rnn = net.encoder.recurrence.layers[0]
     outputs, last = rnn(net.encoder.embed(torch.cat(segments, dim=1)))
     expected = outputs[:, -1] if not bidirectional else net.encoder.merge(torch.cat([last[0], last[1]], dim=-1))
     torch.testing.assert_close(context[0], expected, rtol=1e-5, atol=1e-5)
     assert float(segments[-1][0, 0, 0]) == 0.0  # the last value, less itself
+
+
+@pytest.mark.parametrize("scaling", ["last", "revin", "offset"])
+def test_in_units_of_its_window_a_network_does_not_know_the_level_it_stands_on(scaling):
+    """The same window ten higher: the same forecast, ten higher."""
+    frame = waves((60,))
+    model = untrained(context_length=12, patch_length=3, scaling=scaling, lags=(1, 2), base="none")
+    both = [frame, frame.with_columns(pl.col("target") + 10)]
+    low, high = (model.forecast_at(panel, panel.last) for panel in (Panel.from_frame(each, "1h") for each in both))
+    assert high["q0.5"].to_list() == pytest.approx((low["q0.5"] + 10).to_list(), rel=1e-5)
+    assert low["q0.5"].n_unique() > 1
 
 
 @pytest.mark.parametrize("head", ["gaussian", "student_t", "point"])

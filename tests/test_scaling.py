@@ -150,7 +150,7 @@ def test_a_huge_reading_long_ago_leaves_no_trace_in_the_running_mean():
     assert float(found.scale[0, -1]) == 2.0
 
 
-def test_none_standard_and_last_are_what_they_say():
+def test_none_standard_last_and_offset_are_what_they_say():
     filled, observed, _ = history()
     found = of("none", filled, observed)
     assert not found.shift.any()
@@ -161,6 +161,9 @@ def test_none_standard_and_last_are_what_they_say():
     found = of("last", filled, observed)
     assert torch.equal(found.shift, filled[:, MEMORY:].nan_to_num(0.0))
     assert torch.equal(found.scale, of("revin", filled, observed).scale)
+    found = of("offset", filled, observed)
+    assert torch.equal(found.shift, filled[:, MEMORY:].nan_to_num(0.0))
+    assert torch.equal(found.scale, of("standard", filled, observed).scale)
 
 
 def test_robust_is_the_median_of_means_as_it_always_was():

@@ -9,9 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.scaling import Units
 
+LEVEL_FREE = ("last", "revin", "offset")
+CLAMPED = ("ewm", "robust", *LEVEL_FREE)  # scalings whose units a spike may lie far outside of
 LARGEST_INPUT = 10.0  # in spreads: a spike is seen as large, not as a thousand times larger than the rest
 
 
@@ -24,27 +27,29 @@ class Past(NamedTuple):
     seen: Tensor  # [B, W + T, F] calendar, past and known covariates
 
 
-def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int) -> int:
+def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int, scaling: Scaling) -> int:
     """How many numbers the encoder sees at a step."""
-    return channels * (2 * patch + len(lags) + 2) + patch * covariates
+    return channels * (2 * patch + len(lags) + 1 + (scaling not in LEVEL_FREE)) + patch * covariates
 
 
-def steps_seen(past: Past, places: Places, units: Units, *, patch: int, lags: tuple[int, ...], clamp: bool) -> Tensor:
+def steps_seen(
+    past: Past, places: Places, units: Units, *, patch: int, lags: tuple[int, ...], scaling: Scaling
+) -> Tensor:
     """Features [B, K, F] at some steps of a pass (which may lie before its first), in units [R, K].
 
     Of each channel: the last `patch` values, the value `lag` steps before the *next* one for each lag, which of the
-    values were read, the time since the last reading, the level in spreads; then the covariates.
+    values were read, the time since the last reading, the level in spreads (not in units that are there
+    to forget it); then the covariates.
     """
     back = [*range(patch), *(lag - 1 for lag in lags)]
     # One plane per feature, [.., R, K]: each is written in one piece, and the recurrence puts them side by side.
     values = torch.stack([places.of(past.filled, back=each) for each in back])
     scaled = values.sub_(units.shift).div_(units.scale).nan_to_num_(0.0)
-    if clamp:
-        scaled = clamped(scaled)
+    scaled = clamped(scaled, scaling)
     read = [places.of(past.observed, back=each).float() for each in range(patch)]
     since = places.of(past.since).float().log1p()
-    level = (units.shift / units.scale).asinh() / 4
-    target = torch.cat([scaled, torch.stack([*read, since, level])])
+    level = [] if scaling in LEVEL_FREE else [(units.shift / units.scale).asinh() / 4]
+    target = torch.cat([scaled, torch.stack([*read, since, *level])])
     lanes = len(past.seen)
     target = target.unflatten(1, (lanes, -1)).permute(1, 3, 2, 0).flatten(2)  # channels side by side
     if not past.seen.shape[-1]:
@@ -52,9 +57,9 @@ def steps_seen(past: Past, places: Places, units: Units, *, patch: int, lags: tu
     return torch.cat([target, *(places.of(past.seen, back=each) for each in range(patch))], dim=-1)
 
 
-def clamped(scaled: Tensor) -> Tensor:
-    """Values in spreads, none of them beyond the largest input."""
-    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT)
+def clamped(scaled: Tensor, scaling: Scaling) -> Tensor:
+    """Values in spreads, none of them beyond the largest input where a spike may lie far outside of the units."""
+    return scaled.clamp(-LARGEST_INPUT, LARGEST_INPUT) if scaling in CLAMPED else scaled
 
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:

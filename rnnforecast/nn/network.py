@@ -20,7 +20,6 @@ from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
 
-CLAMPED = ("ewm", "robust", "last", "revin")  # scalings whose units a spike may lie far outside of
 UNKNOWN_SERIES = 0.1  # share of training lanes whose series is not named, so that a new one can be forecast
 PARALLEL_SEGMENT = 12  # steps, of a parallel decoder over an encoder without segments
 
@@ -70,7 +69,8 @@ class Network(nn.Module):
         parts, channels = config.parts, config.channels
         size = parts.hidden_size
         self.embedding = nn.Embedding(config.series + 1, parts.embedding_size) if parts.embedding_size else None
-        width = features.count(channels, parts.patch_length, config.lags, config.covariates) + config.statics
+        width = features.count(channels, parts.patch_length, config.lags, config.covariates, parts.scaling)
+        width += config.statics
         self.encoder = Encoder(parts, width, config.statics)
         self.bases = base.count(parts.base, config.seasons, config.memory)
         mixes = config.learned_horizon if parts.mix == "step" else 1
@@ -246,8 +246,8 @@ class Network(nn.Module):
     def _look(self, past: Past, places: Places, units: Units, *, static: Tensor) -> Tensor:
         """Everything that the encoder sees at some steps: [B, K, F]."""
         parts = self.config.parts
-        clamp = parts.scaling in CLAMPED
-        seen = features.steps_seen(past, places, units, patch=parts.patch_length, lags=self.config.lags, clamp=clamp)
+        patch, lags = parts.patch_length, self.config.lags
+        seen = features.steps_seen(past, places, units, patch=patch, lags=lags, scaling=parts.scaling)
         return torch.cat([seen, static[:, None].expand(-1, seen.shape[1], -1)], dim=-1) if static.shape[1] else seen
 
     def _contexts(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
@@ -304,7 +304,7 @@ class Network(nn.Module):
         steps = self.config.linear_steps
         values = places.windows(encoding.past.filled, self.memory + 1 - steps, steps)
         scaled = ((values - units.shift[..., None]) / units.scale[..., None]).nan_to_num(0.0)
-        return features.clamped(scaled) if self.config.parts.scaling in CLAMPED else scaled
+        return features.clamped(scaled, self.config.parts.scaling)
 
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""

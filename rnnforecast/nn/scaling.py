@@ -47,12 +47,13 @@ def units(
         return _moments(filled, observed, width, steps=steps, decay=0.5 ** (1 / block))
     if kind in ("revin", "last"):
         found = _moments(filled, observed, window, steps=steps)
-        # SegRNN subtracts the last value alone, from series that were standardised one by one before.
         return found if kind == "revin" else found._replace(shift=filled[:, -steps:].nan_to_num(0.0))
     level = _or_known(_mean(filled, observed, width, steps=steps), filled)
     mean, deviation = (part.expand_as(level) for part in (stats[:, :1].nan_to_num(0.0), stats[:, 1:].nan_to_num(1.0)))
     if kind == "standard":
         return Units(mean, _at_least(deviation, mean), level)
+    if kind == "offset":  # SegRNN's, whose series were standardised one by one before
+        return Units(filled[:, -steps:].nan_to_num(0.0), _at_least(deviation, mean), level)
     if kind == "mean":
         size = _mean(filled.abs(), observed, width, steps=steps)
         scale = torch.where(size > SMALLEST, size, 1.0)  # NaN, without readings, is not above it
