@@ -44,6 +44,8 @@ def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int
 
 def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor] | None:
     """The same steps of series that lie side by side and are equally long, without a place for each; else None."""
+    if series.is_cuda:  # to ask a GPU for these numbers would hold it up
+        return None
     first, count, begin = int(series[0]), len(series), int(start[0])
     length = int(panel.offsets[first + 1] - panel.offsets[first])
     ends = panel.offsets[first : first + count + 1]
@@ -52,8 +54,7 @@ def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tupl
     if not ((start == begin).all() and (series == torch.arange(first, first + count, device=series.device)).all()):
         return None
     rows = slice(int(ends[0]), int(ends[-1]))
-    cut = (part[rows].view(count, length)[:, begin : begin + steps] for part in (panel.values, panel.mask))
-    values, mask = cut
+    values, mask = (part[rows].view(count, length)[:, begin : begin + steps] for part in (panel.values, panel.mask))
     return values, mask
 
 

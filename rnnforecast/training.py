@@ -83,7 +83,7 @@ def fit(
     model = RecurrentModel(task, candidate, network, entities=panel.entities)
     steps = segment_length(config, parts, training)
     learned = parts.train_end if training.holdout else parts.valid_end
-    units = error_units(panel, learned, task.season_length)
+    units = None if training.weighting == "scale" else error_units(panel, learned, task.season_length)
     spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
