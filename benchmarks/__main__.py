@@ -18,9 +18,9 @@ NAMES = {
     "ltsf": ("benchmarks.ltsf", "ETTh1 and ETTm1 at horizons of 96 to 720 steps, by the protocol of the field"),
     "overhead": ("benchmarks.overhead", "where the time of a training step and of a batch forecast goes"),
     "defaults": ("benchmarks.defaults", "the untouched default pipeline on every regular public set"),
-    "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and how soon the command line begins"),
     "memory": ("benchmarks.memory", "peak memory from the table to a trained network, 10 and 100 million observations"),
     "forecast": ("benchmarks.forecast", "100,000 series from Parquet to Parquet: the bare network's share of the time"),
+    "pipeline": ("benchmarks.pipeline", "the demonstration by phase, and what commands take that train nothing"),
     "kafka": ("benchmarks.kafka", "messages per second from a broker on loopback into the table"),
     "update": ("benchmarks.update", "one new observation and a fresh forecast of N series, against a bare step"),
 }

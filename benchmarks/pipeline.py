@@ -1,4 +1,4 @@
-"""`rnnforecast demo` by phase, and how long the command line takes to begin."""
+"""`rnnforecast demo` by phase, and how long commands take that train nothing."""
 
 import argparse
 import json
@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parents[1]
-COMMANDS: Final = (("--help",), ("--version",), ("ingest", "--help"), ("schema",), ("models",))
+FILE: Final = "small.yaml"
+SMALL: Final = "{name: small, sources: [{kind: dataset, name: co2}], horizon: 13, models: [naive, seasonal_naive]}"
+IDLE: Final = ("--help", "--version", "schema", "models")
+# On a new folder, in turn: without networks, so that what is left is start-up, servers, stores and pages.
+JOBS: Final = ("ingest", "run", "run", "versions", "forecast")
 
 # What the tasks of the flows do, by the beginning of their names. What no task does is Prefect's own.
 PHASES: Final = {
@@ -42,37 +46,55 @@ PHASES: Final = {
 
 
 def pipeline(given: list[str]) -> dict[str, Any]:
-    """Seconds of the three shipped pipelines by phase, in one command as `make demo` runs them, and of `--help`."""
+    """Seconds of the three shipped pipelines by phase, in one command as `make demo` runs them, and of commands that
+    train nothing; of these also, with `--against`, how many times faster they are than in another checkout."""
     options = _options(given)
     done: dict[str, Any] = {"cores": os.cpu_count(), "load before": round(os.getloadavg()[0], 2)}
-    done["to begin, in seconds"] = beginnings(options.rounds, options.against)
-    if not options.start_only:
+    done["commands, in seconds"] = commands(options.rounds, options.against)
+    if not options.commands_only:
         done["demo, in seconds"] = demo(options.names)
     return done
 
 
-# --- the command line's beginning ---------------------------------------------------------------------------------
+# --- commands that train nothing ----------------------------------------------------------------------------------
 
 
-def beginnings(rounds: int, other: Path | None) -> dict[str, Any]:
-    """Median seconds (wall, and of the processor) of commands that do next to nothing; with `other`, another checkout,
-    how many times faster they are here, both in turn."""
-    found: dict[str, Any] = {}
-    for words in COMMANDS:
-        sides: dict[str, list[tuple[float, float]]] = {"here": [], **({"there": []} if other else {})}
-        for number in range(rounds + 1):  # the first is not counted: it fills the disk's cache
-            for side in sides if number % 2 else reversed(sides):
-                took = _took(HERE if side == "here" or other is None else other, words)
-                if number:
-                    sides[side].append(took)
+def commands(rounds: int, other: Path | None) -> dict[str, Any]:
+    """Median seconds (wall, and of the processor, servers included) of commands; both checkouts in turn."""
+    sides = {"here": HERE, **({"there": other} if other else {})}
+    took: dict[str, list[dict[str, tuple[float, float]]]] = {side: [] for side in sides}
+    for number in range(rounds + 1):
+        for side in sides if number % 2 else reversed(sides):
+            found = _round(sides[side])
+            if number:  # the first fills the disk's cache
+                took[side].append(found)
+    told: dict[str, Any] = {}
+    for name in took["here"][0]:
+        here = [found[name] for found in took["here"]]
         row: dict[str, Any] = {
-            "wall": round(statistics.median(wall for wall, _ in sides["here"]), 2),
-            "processor": round(statistics.median(cpu for _, cpu in sides["here"]), 2),
+            "wall": round(statistics.median(wall for wall, _ in here), 2),
+            "processor": round(statistics.median(cpu for _, cpu in here), 2),
         }
         if other:
-            ratios = sorted(there[1] / here[1] for here, there in zip(sides["here"], sides["there"], strict=True))
-            row["times faster"] = [round(each, 2) for each in (statistics.median(ratios), ratios[0], ratios[-1])]
-        found[" ".join(words)] = row
+            there = [found[name] for found in took["there"]]
+            for place, what in enumerate(("wall", "processor")):
+                ratios = sorted(b[place] / a[place] for a, b in zip(here, there, strict=True))
+                row[f"times faster, {what}"] = [
+                    round(each, 2) for each in (statistics.median(ratios), ratios[0], ratios[-1])
+                ]
+        told[name] = row
+    return told
+
+
+def _round(checkout: Path) -> dict[str, tuple[float, float]]:
+    """Each command once, the jobs on a new folder."""
+    with tempfile.TemporaryDirectory(prefix="bench-pipeline-") as folder:
+        file = Path(folder) / FILE
+        file.write_text(SMALL, encoding="utf-8")
+        found = {word: _took(checkout, [word]) for word in IDLE}
+        for job in JOBS:
+            name = f"{job}, nothing new" if job in found else job
+            found[name] = _took(checkout, [job, str(file)])
     return found
 
 
@@ -80,7 +102,8 @@ def _took(checkout: Path, words: Sequence[str]) -> tuple[float, float]:
     """Wall seconds and processor seconds of a command."""
     before, started = _used(), time.perf_counter()
     command = [sys.executable, "-c", "import sys; from rnnforecast.cli import main; sys.exit(main())", *words]
-    subprocess.run(command, cwd=checkout, stdout=subprocess.DEVNULL, check=True)
+    env = {**os.environ, "PYTHONPATH": str(checkout)}
+    subprocess.run(command, cwd=checkout, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return time.perf_counter() - started, _used() - before
 
 
@@ -163,9 +186,11 @@ def _since(moment: float) -> float:
 def _options(given: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks pipeline")
     parser.add_argument("names", nargs="*", help="climate, finance, signal; all three if nothing is said")
-    parser.add_argument("--rounds", type=int, default=5, help="of the commands that do nothing, 5 if nothing is said")
-    parser.add_argument("--against", type=Path, help="another checkout, to compare the beginnings with")
-    parser.add_argument("--start-only", action="store_true", help="without the demonstration")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="of the commands that train nothing, 5 if nothing is said"
+    )
+    parser.add_argument("--against", type=Path, help="another checkout, to compare the commands with")
+    parser.add_argument("--commands-only", action="store_true", help="without the demonstration")
     return parser.parse_args(given)
 
 

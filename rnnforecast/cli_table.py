@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from rnnforecast import cli_show, config, ingest, ledger
+from rnnforecast import cli_show, config, ingest
 from rnnforecast import table as tables
 from rnnforecast.columns import SERIES_ID, TIMESTAMP
 from rnnforecast.ingest_record import COUNTS
@@ -25,7 +25,7 @@ def newest(
             f"table: expected one of {', '.join(TABLES)}; found {name!r}{config.nearest(name, TABLES)}"
         )
     title = f"{pipeline.name}: {name}"
-    frame = ledger.stale(pipeline) if name == "stale" else _read(pipeline, name, as_of)
+    frame = _stale(pipeline) if name == "stale" else _read(pipeline, name, as_of)
     if frame is None:
         return title, []
     if series is not None and SERIES_ID in frame.columns:
@@ -34,6 +34,12 @@ def newest(
     if TIMESTAMP in frame.columns:
         frame = frame.sort(TIMESTAMP, maintain_order=True)
     return title, frame.tail(rows).to_dicts()
+
+
+def _stale(pipeline: config.Pipeline) -> pl.DataFrame | None:
+    from rnnforecast import ledger  # torch, which no other table needs
+
+    return ledger.stale(pipeline)
 
 
 def _read(pipeline: config.Pipeline, name: str, as_of: AsOf) -> pl.DataFrame | None:

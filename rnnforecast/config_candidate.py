@@ -45,7 +45,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "patch_length": 48,
             "dropout": 0.5,
             "decoder": "parallel",
-            "scaling": "last",
+            "scaling": "offset",
             "base": "linear",
             "head": "point",
             "loss": "mae",
@@ -67,6 +67,7 @@ NETWORKS: Final = tuple(PRESETS)
 TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "ltsf": {
+            "members": 3,
             "max_steps": 600,
             "batch_size": 128,
             "ema_decay": 0.995,
@@ -107,8 +108,9 @@ class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
-        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
+        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it "
+        "differs."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 

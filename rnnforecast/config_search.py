@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, get_args
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from rnnforecast.config_candidate import PRESETS, Candidate
+from rnnforecast.config_candidate import PRESETS, TRAININGS, Candidate
 from rnnforecast.config_errors import ConfigError, explain, nearest
 from rnnforecast.config_parts import Parts
 from rnnforecast.config_section import Section
@@ -101,8 +101,10 @@ def lines(candidate: Candidate, chosen_for_training: Mapping[str, Any]) -> str:
     The entry begins with the candidate's preset or with another that it is, whichever needs fewer keys beside it, and
     has a name of its own, so that it can stand beside the candidate that it came from.
     """
+    how = TRAININGS.get(candidate.model)  # another word would train it otherwise
     fitting = [word for word, keys in PRESETS.items() if all(getattr(candidate, k) == v for k, v in keys.items())]
-    entries = [_entry(candidate, word) for word in (candidate.model, *fitting)]
+    others = [word for word in fitting if TRAININGS.get(word) == how]
+    entries = [_entry(candidate, word) for word in (candidate.model, *others)]
     shortest = min(entries, key=len)
     name = candidate.label if candidate.label.endswith(SEARCHED) else f"{candidate.label}_{SEARCHED}"
     entry = {"model": shortest.pop("model"), "name": name, **shortest}

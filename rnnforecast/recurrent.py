@@ -45,9 +45,7 @@ def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> Ne
 class RecurrentModel:
     """A network with its task, and the names of the entities it has embeddings for; see `FittedModel`."""
 
-    def __init__(
-        self, task: Task, candidate: Candidate, network: Network | Committee, *, entities: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, task: Task, candidate: Candidate, network: Network, *, entities: tuple[str, ...] = ()) -> None:
         self.task, self.candidate = task, candidate
         self.network = network.eval().cpu()
         self.entities = entities if candidate.embedding_size else ()

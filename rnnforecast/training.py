@@ -137,7 +137,7 @@ def _members(each: Callable[..., Trained], training: Training, checkpoints: Path
     before = [number * training.max_steps for number in range(len(found))]  # one member's steps after the other's
     history = [{**row, "step": row["step"] + n} for n, one in zip(before, found, strict=True) for row in one.history]
     model = found[0].model
-    committee = Committee([one.model.network for one in found if isinstance(one.model.network, Network)])
+    committee = Committee([one.model.network for one in found])
     whole = RecurrentModel(model.task, model.candidate, committee, entities=model.entities)
     return Trained(whole, history, sum(one.best_validation for one in found) / len(found))
 

@@ -126,5 +126,5 @@ def _digest(panel: Panel, parts: Split) -> str:
     found = hashlib.sha256(repr((panel.series_ids, str(panel.frequency), panel.channels)).encode())
     tensors = (panel.offsets, panel.starts, panel.values, panel.mask, panel.past, panel.known, panel.static)
     for tensor in (*tensors, parts.train_end, parts.valid_end):
-        found.update(memoryview(tensor.contiguous().view(-1).numpy().view(np.uint8)))  # as it lies, not copied
+        found.update(tensor.contiguous().view(-1).numpy().view(np.uint8).data)  # as it lies, without a copy
     return found.hexdigest()[:12]

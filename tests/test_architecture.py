@@ -198,13 +198,14 @@ LOADED = [
     (["import rnnforecast.config"], FILE),
     (["import rnnforecast.ingest"], TABLE),
     (["import rnnforecast.flows.ingest"], FLOW),
+    (["import rnnforecast.cli_table"], {*TABLE, "rich"}),
     (["import rnnforecast.registry"], STORE),  # `versions`
     (["import rnnforecast.flows.upkeep"], FLOW | STORE),
     (["import rnnforecast.forecast"], {*FILE, "torch", "numpy", "scipy", "safetensors"}),  # what serving needs
 ]
 
 
-@pytest.mark.parametrize(("given", "allowed"), LOADED, ids=lambda value: " ".join(value)[-40:])
+@pytest.mark.parametrize(("given", "allowed"), LOADED, ids=[" ".join(given)[-40:] for given, _ in LOADED])
 def test_libraries_are_loaded_only_where_they_are_used(given, allowed):
     code = f"import sys; {given[0]}; print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code, *given[1:]], capture_output=True, text=True, check=False)

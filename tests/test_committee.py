@@ -2,6 +2,7 @@
 
 import json
 
+import polars as pl
 import pytest
 import torch
 from builders import rich, rich_task, task, untrained, waves
@@ -9,11 +10,12 @@ from builders import rich, rich_task, task, untrained, waves
 from rnnforecast import training, windows
 from rnnforecast.batches import gather
 from rnnforecast.config import Candidate, Training
-from rnnforecast.forecast import load_model
+from rnnforecast.forecast import forecast, load_model
 from rnnforecast.nn.committee import Committee
 from rnnforecast.nn.sampling import predict
 from rnnforecast.panel import Panel
 from rnnforecast.recurrent import RecurrentModel
+from rnnforecast.stream import Stream
 
 PARTS = [
     {"name": "gru"},
@@ -71,6 +73,22 @@ def test_the_state_of_a_committee_goes_on_from_piece_to_piece(parts):
         found = predict(net, piece, torch.tensor([[35], [35]]))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "-".join(map(str, parts.values())))
+def test_a_stream_of_a_committee_forecasts_what_a_pass_would(parts):
+    of, frame = rich_task(), rich((70, 50))
+    begins = pl.col("timestamp") < pl.col("timestamp").min() + pl.duration(hours=30)
+    ends = pl.col("timestamp").max().over("series_id") - pl.duration(hours=of.horizon)
+    frame = frame.with_columns(target=pl.when(pl.col("timestamp") <= ends).then("target"))
+    _, together = committee(of, **parts)
+    stream = Stream.start(together, frame.filter(begins))
+    for _, rows in frame.filter(~begins).sort("timestamp").group_by("timestamp", maintain_order=True):
+        stream.update(rows)
+    found, expected = stream.forecast().sort("series_id", "step"), forecast(together, frame).sort("series_id", "step")
+    assert found["timestamp"].equals(expected["timestamp"])
+    for column in COLUMNS:
+        assert found[column].to_numpy() == pytest.approx(expected[column].to_numpy(), rel=1e-4, abs=1e-4)
 
 
 def test_members_are_trained_from_the_seeds_that_follow_each_as_it_would_be_alone(tmp_path):

@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 from small_project import TEXT, project
 
 from rnnforecast import cli, config, search_journal, store, training, windows
-from rnnforecast.config import Backtest, Candidate, ConfigError, Parts, Search, Training, checked
+from rnnforecast.config import PRESETS, Backtest, Candidate, ConfigError, Parts, Search, Training, checked
 from rnnforecast.config_search import SPACE, lines, network
 from rnnforecast.flows.ingest import ingest
 from rnnforecast.flows.search import search as flow
@@ -233,6 +233,10 @@ def test_the_lines_of_any_network_make_the_pipeline_file_have_it(tmp_path):
         "models:\n  - {model: gru, name: seq2seq_searched, scaling: ewm}\n"
     )
     assert "name: mine_searched}" in lines(Candidate(model="gru", name="mine_searched"), {})
+    # A preset that says how it is trained is not another word for the same parts.
+    assert "model: m4-hourly" not in lines(Candidate(model="gru", **PRESETS["m4-hourly"]), {})
+    plain = {key: Parts.model_fields[key].default for key in PRESETS["m4-hourly"]}
+    assert "model: m4-hourly" in lines(Candidate(model="m4-hourly", **plain), {})
 
 
 # --- the flow and the command ----------------------------------------------------------------------------------------

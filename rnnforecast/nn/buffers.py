@@ -101,7 +101,7 @@ class Buffers:
             units=torch.zeros(lanes, config.channels, 3),
             hidden=hidden.contiguous(),
             cell=cell.contiguous(),
-            contexts=torch.full((lanes, max(config.attended, 1), config.parts.hidden_size), torch.nan),
+            contexts=torch.full((lanes, max(config.attended, 1), state.contexts.shape[-1]), torch.nan),
             mark_hidden=hidden[:, None].repeat(1, 2, 1, 1, 1),
             mark_cell=cell[:, None].repeat(1, 2, 1, 1, 1),
             mark_age=torch.zeros(lanes, 2, dtype=torch.int64),

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rnnforecast.nn.features import Past
 from rnnforecast.nn.memory import State
 from rnnforecast.nn.network import Encoding, Inputs, Network
+from rnnforecast.nn.recurrence import Memory
+from rnnforecast.nn.scaling import Units
 
 
-class Committee(nn.Module):
+class Committee(Network):
     """Networks that differ in their weights alone: of one configuration, in the units of the same training span. The
     forecast is the mean of theirs, of each quantile and of the mean.
 
@@ -19,7 +22,7 @@ class Committee(nn.Module):
     """
 
     def __init__(self, members: Sequence[Network]) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # it has no layers of its own
         self.members = nn.ModuleList(members)
         self.config = members[0].config
         self.memory = members[0].memory
@@ -29,31 +32,43 @@ class Committee(nn.Module):
         """The members."""
         return list(self.members)  # type: ignore[arg-type]
 
+    @property
+    def known_stats(self) -> Tensor:  # type: ignore[override]
+        """Mean and deviation of the known covariates, [2, K]."""
+        return self.networks[0].known_stats
+
     def initial_state(self, static: Tensor, code: Tensor) -> State:
         """The state before a series begins; see `Network`."""
-        return _together([member.initial_state(static, code) for member in self.networks])
+        states = [member.initial_state(static, code) for member in self.networks]
+        hidden, cell = (torch.cat([getattr(state, name) for state in states]) for name in ("hidden", "cell"))
+        return states[0]._replace(hidden=hidden, cell=cell, contexts=_beside([state.contexts for state in states]))
 
-    def remember(self, before: Inputs) -> State:
-        """The state that has seen the values before a segment but has run over none of them."""
-        return _together([member.remember(before) for member in self.networks])
+    def units(self, filled: Tensor, observed: Tensor, *, steps: int) -> Units:
+        """The units of the newest `steps`; see `Network`."""
+        return self.networks[0].units(filled, observed, steps=steps)
 
-    def encode(self, inputs: Inputs, state: State) -> tuple[Encoding, State]:
-        """Run each member's recurrence over T new steps of each lane."""
+    def read(self, inputs: Inputs, past: Past, units: Units, state: State) -> tuple[Encoding, Memory]:
+        """Run each member's recurrence over the newest T steps of `past`; see `Network`."""
         states = apart(state, len(self.members))
-        found = [member.encode(inputs, own) for member, own in zip(self.networks, states, strict=True)]
+        found = [member.read(inputs, past, units, own) for member, own in zip(self.networks, states, strict=True)]
         encodings = [encoding for encoding, _ in found]
-        whole = encodings[0]._replace(
-            static=_beside([each.static for each in encodings]), contexts=_beside([each.contexts for each in encodings])
-        )
+        static, contexts = (_beside([getattr(each, name) for each in encodings]) for name in ("static", "contexts"))
+        whole = encodings[0]._replace(static=static, contexts=contexts)
         if whole.seen is not None:
             seen = _beside([each.seen for each in encodings if each.seen is not None])
             whole = whole._replace(seen=seen, before=(state.hidden, state.cell))
-        return whole, _together([after for _, after in found])
+        return whole, (torch.cat([hidden for _, (hidden, _) in found]), torch.cat([cell for _, (_, cell) in found]))
+
+    def _about(self, static: Tensor, code: Tensor) -> Tensor:
+        return _beside([member._about(static, code) for member in self.networks])
+
+    def _covariates(self, ordinals: Tensor, past: Tensor, known: Tensor) -> Tensor:
+        return self.networks[0]._covariates(ordinals, past, known)
 
 
-def each(network: Network | Committee, encoding: Encoding) -> list[tuple[Network, Encoding]]:
+def each(network: Network, encoding: Encoding) -> list[tuple[Network, Encoding]]:
     """The networks that one is, and what a pass left of each."""
-    if isinstance(network, Network):
+    if not isinstance(network, Committee):
         return [(network, encoding)]
     count = len(network.members)
     parts = (part.tensor_split(count, dim=-1) for part in (encoding.static, encoding.contexts))
@@ -76,8 +91,3 @@ def apart(state: State, count: int) -> list[State]:
 
 def _beside(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat(tuple(parts), dim=-1)
-
-
-def _together(states: Sequence[State]) -> State:
-    hidden, cell = (torch.cat([getattr(state, name) for state in states]) for name in ("hidden", "cell"))
-    return states[0]._replace(hidden=hidden, cell=cell, contexts=_beside([state.contexts for state in states]))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.nn import transform
-from rnnforecast.nn.committee import Committee, apart, each
+from rnnforecast.nn.committee import apart, each
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
@@ -16,9 +16,7 @@ from rnnforecast.nn.places import Places
 SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
 
-def predict(
-    network: Network | Committee, encoding: Encoding, at: Tensor, *, state: State | None = None
-) -> tuple[Tensor, Tensor]:
+def predict(network: Network, encoding: Encoding, at: Tensor, *, state: State | None = None) -> tuple[Tensor, Tensor]:
     """Mean [R, K, H] and quantiles [R, K, H, Q] from the cutoffs `at` [B, K], in the units of the data.
 
     `state`: that of every lane at its cutoff, where it is at hand and K is 1; sample paths go on from it.
