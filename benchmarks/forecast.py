@@ -76,8 +76,7 @@ def both(folder: str, count: int, threads: int) -> Callable[[], dict[str, Any]]:
         series.HORIZON, cell="lstm", season_length=(24, 168), frequency="1h", max_steps=1, validate_every=1
     )
     model.fit(series.frame(20))
-    first: torch.nn.LSTM = model.model.network.encoder.recurrence.layers[0]  # type: ignore[assignment]
-    width = first.input_size
+    width = next(part.input_size for part in model.model.network.modules() if isinstance(part, torch.nn.LSTM))
     lstm = torch.nn.LSTM(width, series.HIDDEN, batch_first=True)
     head = torch.nn.Linear(series.HIDDEN, series.HORIZON * len(model.settings.quantile_levels))
     inputs = torch.randn(LANES, series.STEPS, width)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from benchmarks.m4 import HORIZON, SEASONS, hourly, rounded, scores, seasonal_naive
+from benchmarks.m4 import HORIZON, LEVELS, SEASONS, hourly, rounded, scores, seasonal_naive
 from benchmarks.rounds import machine, options
 from rnnforecast import Forecaster
 
@@ -27,7 +27,7 @@ def m4_hourly(given: list[str]) -> dict[str, Any]:
     }
     for model, seed, members in product(chosen.models, chosen.seeds, chosen.members):
         began = time.perf_counter()
-        forecast = fitted(train, model=model, seed=seed, members=members, quantile_levels=(0.5,))
+        forecast = fitted(train, model=model, seed=seed, members=members)
         seconds = round(time.perf_counter() - began)
         done[f"{model}, seed {seed}, members {members}"] = {
             **rounded(scores(forecast, train, test)),
@@ -38,5 +38,5 @@ def m4_hourly(given: list[str]) -> dict[str, Any]:
 
 def fitted(train: pl.DataFrame, **choices: Any) -> pl.DataFrame:
     """The forecast of a model that learned from `train` alone."""
-    model = Forecaster(HORIZON, season_length=SEASONS, **choices)
+    model = Forecaster(HORIZON, season_length=SEASONS, quantile_levels=LEVELS, **choices)
     return model.fit(train, validation_steps=HORIZON).forecast(train)

@@ -108,9 +108,8 @@ class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by the name of its preset "
-        "(gru, lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it "
-        "differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
+        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 

@@ -44,9 +44,8 @@ class Training(Section):
     members: int = Field(1, ge=1, le=100, description="Networks trained from as many seeds; their mean is forecast.")
     weighting: Literal["scale", "level", "season", "both", "spread"] = Field(
         "scale",
-        description="What an error counts in: units of scaling, of the value it misses (as sMAPE does), of the "
-        "seasonal naive's error in its series (as MASE does), half of each, or of its series' spread (as errors of "
-        "standardised values do).",
+        description="What an error counts in: units of scaling, of the value it misses (as sMAPE), of the seasonal "
+        "naive's error in its series (as MASE does), half of each, or of its series' spread (as standardised values).",
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU where there is one.")
     devices: int = Field(1, ge=1, description="GPUs (or processes) that train one network side by side.")

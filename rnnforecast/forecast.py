@@ -8,7 +8,6 @@ from typing import Final
 
 import polars as pl
 import torch
-from pyarrow import parquet
 
 from rnnforecast.allocator import keep_memory
 from rnnforecast.baselines import BaselineModel
@@ -68,6 +67,8 @@ def forecast_file(
     can hold its series: sorted by series they are best. The same numbers as `forecast`, to the last bit, where every
     series has a reading. `target` appears when it is complete. Raises as `forecast` does, and OSError.
     """
+    from pyarrow import parquet  # for files alone
+
     _asked(model, horizon, quantile_levels)
     keep_memory()
     frame = source if isinstance(source, pl.LazyFrame) else pl.scan_parquet(source)

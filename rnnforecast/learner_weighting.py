@@ -39,7 +39,7 @@ def weights(how: Weighting, scale: Tensor, actual: Tensor, *, units: Tensor, ben
 
     scale [R, K, 1], actual [R, K, H] as the transform `bend` left it, units [R, 3] of `error_units`. `level`: relative
     to the value that is missed, as sMAPE has it; `season`: in units of the seasonal naive's error, as MASE has it;
-    `both`: half of each; `spread`: in units of the series' deviation, as errors of standardised values are.
+    `both`: half of each; `spread`: in units of the series' deviation, as measures of standardised values have it.
     """
     if how == "scale":
         return torch.ones_like(scale)

@@ -201,7 +201,7 @@ LOADED = [
     (["import rnnforecast.cli_table"], {*TABLE, "rich"}),
     (["import rnnforecast.registry"], STORE),  # `versions`
     (["import rnnforecast.flows.upkeep"], FLOW | STORE),
-    (["import rnnforecast.forecast"], {*FILE, "torch", "numpy", "scipy", "safetensors"}),  # what serving needs
+    (["import rnnforecast.forecast"], {*FILE, "torch", "numpy", "scipy", "safetensors", "pyarrow"}),  # serving
 ]
 
 

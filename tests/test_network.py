@@ -1,6 +1,7 @@
 """What the network sees and how it is put together, each against a slow and obvious second way."""
 
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -186,9 +187,8 @@ def test_a_sample_path_is_the_recurrence_fed_with_what_was_drawn(head):
         uniform = _uniform(drawn.shape[1], horizon, 1)
         for path in range(drawn.shape[1]):
             series = torch.cat([panel.values[:51], drawn[:, path]])
-            told = Panel(
-                **{**vars(panel), "values": series, "mask": torch.cat([panel.mask[:51], torch.ones(horizon) > 0])}
-            )
+            mask = torch.cat([panel.mask[:51], torch.ones(horizon) > 0])
+            told = replace(panel, values=series, mask=mask, offsets=torch.tensor([0, len(series)]))
             encoding = whole_pass(model, told, 51 + horizon - 1)
             forecast = net.decode(encoding, 50 + torch.arange(horizon)[None])
             expected = net.sample(forecast, uniform[:, path, 0][None, :, None])[0, :, 0]

@@ -69,6 +69,20 @@ def test_the_first_trial_is_the_candidate_as_it_stands_judged_on_the_validation_
     assert found.best.training.learning_rate == found.best.choices["learning_rate"]
 
 
+def test_a_trial_that_learns_without_a_holdout_does_not_learn_what_it_is_judged_on(monkeypatch):
+    """The span that it is judged on is changed: the weights stay what they were; with the span before, they do not."""
+    frame, fitted, fit = waves((150, 120)), [], training.fit
+    monkeypatch.setattr(training, "fit", lambda *given, **more: fitted.append(fit(*given, **more)) or fitted[-1])
+    for spans in (0, 2, 3):  # before the end: nothing is changed; from the judged span on; from the one before it on
+        late = pl.col("timestamp") >= START + pl.duration(hours=150 - SPAN * spans)
+        on = ground(frame.with_columns(target=pl.col("target") + pl.when(late).then(5.0).otherwise(0.0)))
+        chosen = on.training.model_copy(update={"holdout": False})
+        search(plan(1, hidden_size=[8]), SMALL, ground=Ground(on.task, on.panel, on.parts, chosen, on.backtest))
+    plain, same, other = (each.model.network.mix.weight for each in fitted)
+    assert torch.equal(plain, same)
+    assert not torch.equal(plain, other)
+
+
 def test_nothing_of_the_test_span_is_looked_at():
     frame, tried = waves((150, 120)), plan(2, hidden_size=[4, 8])
     late = pl.col("timestamp") >= START + pl.duration(hours=150 - SPAN)

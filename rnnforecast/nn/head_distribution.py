@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy import special, stats
+from scipy import special
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -133,6 +133,8 @@ def _inside(uniform: Tensor) -> Tensor:
 
 
 def _count_quantile(mean: np.ndarray, shape: np.ndarray, level: np.ndarray) -> np.ndarray:
+    from scipy import stats  # half a second, for counts alone
+
     return stats.nbinom.ppf(level, 1 / shape, 1 / (1 + shape * mean))
 
 

@@ -295,10 +295,9 @@ class Network(nn.Module):
             horizon=horizon,
             memory=self.memory,
         )
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases))
-        weights = mix.softmax(dim=-1).transpose(1, 2).flatten(0, 1)
-        found = base.mixed(naive, weights, shift=units.shift[..., None], scale=units.scale[..., None])
-        return found.expand(-1, -1, horizon)
+        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
+        shift, scale = units.shift[..., None], units.scale[..., None]
+        return base.mixed(naive, mix.flatten(0, 1).softmax(-1), shift=shift, scale=scale).expand(-1, -1, horizon)
 
     def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
         """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""

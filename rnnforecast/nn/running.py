@@ -33,9 +33,9 @@ def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
         if width & size:
             part, level = newest[..., terms : terms + size], 1
             while level < size:
-                part = part[..., ::2] + decay**level * part[..., 1::2]
+                part = torch.add(part[..., ::2], part[..., 1::2], alpha=decay**level)
                 level *= 2
-            joined = joined + decay**terms * part
+            joined = torch.add(joined, part, alpha=decay**terms)
             terms += size
         size *= 2
     return joined
