@@ -28,16 +28,17 @@ def ltsf(given: list[str]) -> dict[str, Any]:
     parser = options("ltsf", ltsf.__doc__)
     parser.add_argument("--sets", nargs="+", choices=sorted(DAY), default=sorted(DAY))
     parser.add_argument("--steps", type=int, help="training steps; the preset's")
-    parser.add_argument("--members", type=int, default=1, help="networks whose forecasts are averaged, 1")
+    parser.add_argument("--members", type=int, help="networks whose forecasts are averaged; the preset's")
     chosen = parser.parse_args(given)
     torch.set_num_threads(chosen.threads)
     done: dict[str, Any] = machine(chosen.threads)
-    more = {"members": chosen.members} | ({"max_steps": chosen.steps} if chosen.steps else {})
+    more = {"members": chosen.members, "max_steps": chosen.steps}
+    more = {key: value for key, value in more.items() if value}
     for name in chosen.sets:
         frame = standardised(pl.read_parquet(data_file(chosen.data, f"parquet/{name}.parquet")), DAY[name])
         done[name] = {
             "SegRNN, published": dict(zip(map(str, HORIZONS), PUBLISHED[name], strict=True)),
-            "linear base alone": scored(frame, DAY[name], max_steps=1, learning_rate=1e-12),
+            "linear base alone": scored(frame, DAY[name], members=1, max_steps=1, learning_rate=1e-12),
             "ltsf": scored(frame, DAY[name], **more),
         }
     return done

@@ -45,7 +45,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "patch_length": 48,
             "dropout": 0.5,
             "decoder": "parallel",
-            "scaling": "last",
+            "scaling": "offset",
             "base": "linear",
             "head": "point",
             "loss": "mae",
@@ -67,6 +67,7 @@ NETWORKS: Final = tuple(PRESETS)
 TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "ltsf": {
+            "members": 3,
             "max_steps": 600,
             "batch_size": 128,
             "ema_decay": 0.995,
