@@ -1,10 +1,13 @@
 """What every test may use: real data beside the checkout, small pipelines in a temporary project."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+# A suite that was begun in the background ignores Ctrl+C, and so would the processes that its tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # the networks here are tiny: a second thread costs more than it brings
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
