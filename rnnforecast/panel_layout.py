@@ -86,10 +86,10 @@ class Layout:
             batch, place = _placed(batch, bases)
             taken[place] = True
             placed += len(place)
-            values[place] = _numbers(batch[TARGET])
+            values[place] = numbers(batch[TARGET])
             for out, names in ((past, self.past), (known, self.known)):
                 for index, name in enumerate(names):
-                    out[place, index] = _numbers(batch[name])
+                    out[place, index] = numbers(batch[name])
             if self.static:
                 constants.append(_firsts(batch, self.static))
         if int(taken.sum()) != placed:
@@ -155,7 +155,7 @@ def _placed(batch: pl.DataFrame, bases: pl.DataFrame) -> tuple[pl.DataFrame, Ten
     return batch, place
 
 
-def _numbers(column: pl.Series) -> Tensor:
+def numbers(column: pl.Series) -> Tensor:
     """A column as float32, NaN where missing."""
     return column.cast(pl.Float32).fill_null(torch.nan).to_torch()
 
@@ -189,10 +189,17 @@ def _constants(parts: list[pl.DataFrame], columns: Sequence[str], spans: pl.Data
     """The first value of each column in each series, [S, columns]; NaN where it has none."""
     if not columns:
         return torch.zeros(len(spans), 0)
-    first = [pl.col(name).sort_by(f"{ORDINAL} {name}", nulls_last=True).first().cast(pl.Float32) for name in columns]
+    first = [pl.col(name).sort_by(f"{ORDINAL} {name}", nulls_last=True).first() for name in columns]
     whole = pl.concat(parts).group_by(SERIES_ID).agg(first)
     found = spans.select(SERIES_ID).join(whole, on=SERIES_ID, how="left", maintain_order="left")
-    return torch.stack([found[name].fill_null(torch.nan).to_torch() for name in columns], dim=1)
+    return torch.stack([numbers(found[name]) for name in columns], dim=1)
+
+
+def entity_and_channel(channels: Sequence[str]) -> tuple[pl.Expr, pl.Expr]:
+    """Of series named ENTITY/CHANNEL, or CHANNEL alone: the entity, and which of the channels it is (null: none)."""
+    name, places = pl.col(SERIES_ID), {channel: place for place, channel in enumerate(channels)}
+    order = name.str.split("/").list.last().replace_strict(places, default=None, return_dtype=pl.Int64)
+    return name.str.replace(r"/?[^/]*$", ""), order
 
 
 def grouped(spans: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
@@ -201,20 +208,18 @@ def grouped(spans: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
 
     Raises FrameError where a series is none of the channels, or an entity lacks one.
     """
-    name = pl.col(SERIES_ID)
-    parts = spans.with_columns(
-        channel=name.str.split("/").list.last(), entity=name.str.replace(r"/?[^/]*$", "")
-    ).with_columns(order=pl.col("channel").replace_strict(list(channels), range(len(channels)), default=None))
+    entity, order = entity_and_channel(channels)
+    parts = spans.with_columns(entity=entity, order=order)
     stray = parts.filter(pl.col("order").is_null())
     if len(stray):
         raise FrameError(
             f"series {stray[SERIES_ID][0]!r} is none of the channels {list(channels)}; name series ENTITY/CHANNEL (or "
             "CHANNEL alone, for one entity), or add it to `channels`"
         )
-    found = parts.group_by("entity", maintain_order=True).agg("channel")
-    short = found.filter(pl.col("channel").list.len() < len(channels))
+    found = parts.group_by("entity", maintain_order=True).agg("order")
+    short = found.filter(pl.col("order").list.len() < len(channels))
     if len(short):
-        missing = sorted(set(channels) - set(short["channel"][0]))
+        missing = sorted(set(channels) - {channels[each] for each in short["order"][0]})
         raise FrameError(f"entity {short['entity'][0]!r} has no readings of the channels {missing}; each needs all")
     same = [pl.col("start").min().over("entity"), pl.col("stop").max().over("entity")]
     return parts.with_columns(same).sort("entity", "order").select(SERIES_ID, "start", "stop", "readings")

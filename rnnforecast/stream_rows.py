@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rnnforecast.columns import KEY, ORDINAL, SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.frame import normalise, validate
+from rnnforecast.panel_layout import entity_and_channel, numbers
 from rnnforecast.task import Task
 
 LANE, CHANNEL, ENTITY = "lane", "channel", "entity"
@@ -53,9 +54,8 @@ class Names:
         name = pl.col(SERIES_ID)
         if not self.channels:
             return frame.with_columns(name.alias(ENTITY), pl.lit(0, dtype=pl.Int64).alias(CHANNEL))
-        numbers = dict(zip(self.channels, range(len(self.channels)), strict=True))
-        last = name.str.split("/").list.last().replace_strict(numbers, default=None, return_dtype=pl.Int64)
-        found = frame.with_columns(name.str.replace(r"/?[^/]*$", "").alias(ENTITY), last.alias(CHANNEL))
+        entity, channel = entity_and_channel(self.channels)
+        found = frame.with_columns(entity.alias(ENTITY), channel.alias(CHANNEL))
         stray = found.filter(pl.col(CHANNEL).is_null())
         if len(stray):
             raise StreamError(
@@ -138,4 +138,4 @@ class Rows:
 def _columns(frame: pl.DataFrame, names: Sequence[str]) -> Tensor:
     if not names:
         return torch.zeros(len(frame), 0)
-    return torch.stack([frame[name].cast(pl.Float32).fill_null(torch.nan).to_torch() for name in names], dim=1)
+    return torch.stack([numbers(frame[name]) for name in names], dim=1)

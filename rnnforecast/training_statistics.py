@@ -11,7 +11,6 @@ from rnnforecast.learner import following, validation_cutoffs
 from rnnforecast.nn import transform
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.network import Network
-from rnnforecast.nn.places import Places
 from rnnforecast.nn.sampling import predict
 from rnnforecast.panel import Panel
 
@@ -70,7 +69,7 @@ def calibrate(network: Network, batches: Iterable[Segment]) -> None:
             at = validation_cutoffs(batch)
             actual, weight = following(batch, at, network.config.horizon, bent=bend)
             mean, _ = predict(network, encoding, at)
-            scale = encoding.units.at(Places(batch.first.shape[1], at)).scale
+            scale = encoding.units.at(encoding.places(at)).scale
             miss = (actual - transform.forward(bend, mean)) / scale[..., None]
             errors.append(miss.flatten(0, 1))
             masks.append(weight.flatten(0, 1))

@@ -12,7 +12,6 @@ from scipy import stats
 from rnnforecast.config_parts import Parts
 from rnnforecast.nn import transform
 from rnnforecast.nn.head import QuantileHead, build, mean_weights, quantiles
-from rnnforecast.nn.quantile_loss import quantile_loss
 
 LEVELS = (0.05, 0.1, 0.5, 0.9, 0.99)
 HEADS = ("quantiles", "point", "gaussian", "student_t", "negative_binomial")
@@ -245,30 +244,6 @@ def test_the_mean_of_quantiles_integrates_the_quantile_function():
     raw = torch.tensor(steps).float()[None]
     assert found.mean(raw, torch.zeros(1), scale=torch.ones(1)).item() == pytest.approx(0.5, abs=1e-4)
     assert mean_weights((0.1, 0.5, 0.9)) == pytest.approx([0.3, 0.4, 0.3])
-
-
-@pytest.mark.parametrize("levels", [(0.5,), (0.5, 0.9), (0.1, 0.5), LEVELS])
-def test_the_gradient_of_the_quantile_loss_is_that_of_finite_differences(levels):
-    raw, centre, actual = (t.double().requires_grad_() for t in drawn(build(Parts(), HORIZON, levels), size=6)[:3])
-    given = quantile_loss(raw, centre, actual, levels=levels)
-    torch.testing.assert_close(given, slow_quantile_loss(raw, centre, actual, levels))
-    assert torch.autograd.gradcheck(lambda *x: quantile_loss(*x, levels=levels), (raw, centre, actual))
-
-
-def slow_quantile_loss(raw, centre, actual, levels):
-    miss = actual[..., None] - centre[..., None] - quantiles(raw, levels.index(0.5))
-    return torch.maximum(2 * torch.tensor(levels) * miss, 2 * (torch.tensor(levels) - 1) * miss).mean(dim=-1)
-
-
-@pytest.mark.parametrize("level", [0.1, 0.9])
-def test_the_quantile_loss_is_least_at_the_quantile(level):
-    actual = torch.linspace(0, 1, 1001)
-    grid = torch.linspace(0.01, 0.99, 99)  # how far the quantile lies from the median
-    levels = tuple(sorted((0.5, level)))
-    raw = torch.zeros(99, 1, 2)
-    raw[:, 0, levels.index(level)] = grid.expm1().log()
-    losses = quantile_loss(raw.expand(-1, 1001, -1), torch.tensor(0.5), actual, levels=levels).mean(dim=1)
-    assert grid[losses.argmin()].item() == pytest.approx(abs(level - 0.5), abs=0.011)
 
 
 def test_quantiles_have_nothing_to_draw_from():

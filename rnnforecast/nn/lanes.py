@@ -22,10 +22,10 @@ from rnnforecast.nn.scaling import Units
 class Lanes(Buffers):
     """Lanes of one network. A reading may come up to `lateness` steps after the newest of its lane."""
 
-    def advance(self, which: Which, inputs: Inputs, *, mark: bool = True) -> None:
-        """Feed T new steps to each of these lanes; known covariates [b, T, K] are those of the steps after.
+    def advance(self, which: Which, inputs: Inputs) -> None:
+        """Feed T new steps to each of these lanes, and set a mark where one is due.
 
-        `mark`: count the steps, and set a mark where one is due; a caller that says no sets marks itself.
+        Known covariates [b, T, K] are those of the steps after.
         """
         kept, steps = self.kept, inputs.values.shape[1]
         fresh = kept.newest[which] == NOTHING
@@ -33,8 +33,7 @@ class Lanes(Buffers):
             kept.first[which] = torch.where(fresh, inputs.ordinals[:, 0], kept.first[which])
         (self._step if steps == 1 else self._pass)(which, inputs)
         kept.newest[which] = inputs.ordinals[:, -1]
-        if mark:
-            self._count(which, steps)
+        self._count(which, steps)
 
     def set_marks(self, which: Which) -> None:
         """Both marks at the newest step."""

@@ -48,6 +48,11 @@ class Encoding(NamedTuple):
     seen: Tensor | None  # [B, T, F] and
     before: Memory | None  # the state before the pass: for sample paths, which go on from inside of it
 
+    def places(self, at: Tensor | None) -> Places:
+        """Steps of the pass as places: `at` [B, K], or every one; of a single step nothing needs to be picked."""
+        steps = self.units.shift.shape[1]
+        return Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
+
 
 class Forecast(NamedTuple):
     """Raw outputs of the network at cutoffs, and the units they were thought in."""
@@ -184,8 +189,7 @@ class Network(nn.Module):
         In training, `actual` [R, K, H] (transformed, NaN where missing) is what a decoder may be told of, with
         probability `teacher_forcing`.
         """
-        steps = encoding.units.shift.shape[1]
-        places = Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
+        places = encoding.places(at)
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)

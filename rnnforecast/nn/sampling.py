@@ -11,7 +11,6 @@ from rnnforecast.nn.committee import apart, each
 from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
-from rnnforecast.nn.places import Places
 
 SEED = 0  # all cutoffs draw the same uniform numbers: a forecast does not depend on what is forecast beside it
 
@@ -36,7 +35,7 @@ def _predict(network: Network, encoding: Encoding, at: Tensor, *, state: State |
     drawn = paths(network, encoding, at, state=state)  # [R, K, H, paths]
     if isinstance(network.head, PointHead):  # one path, and around it the errors of such paths on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
-        scale = encoding.units.at(Places(encoding.units.shift.shape[1], at)).scale[..., None, None]
+        scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
         around = transform.inverse(network.config.parts.transform, bent + scale * network.head.residuals)
         return drawn[..., 0], around
     levels = torch.tensor(network.config.quantile_levels, device=at.device)
