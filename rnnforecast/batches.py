@@ -96,18 +96,23 @@ class Spans:
 
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
-        panel, total = self.panel, steps + self.horizon
+        panel, memory, device = self.panel, self.memory, start.device
+        # One gather of all that is looked at; before, inputs and targets are views of it.
+        whole = gather(panel, entity, start - memory, memory + steps + self.horizon + 1, 0, self.codes)
         series = panel.members(entity)
-        begin = start.repeat_interleave(panel.channels) + 1
-        after, inside = _rows(panel, series, begin, total)
-        place = begin[:, None] + torch.arange(total, device=start.device)
-        targets, target_mask = panel.gather(after, inside & (place < self.end[series][:, None]))
-        inputs = gather(panel, entity, start, steps, self.horizon, self.codes)
-        before = gather(panel, entity, start - self.memory, self.memory, 0, self.codes)
-        everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=start.device)
-        fresh = torch.ones(len(entity), dtype=torch.bool, device=start.device)
-        units = torch.ones(len(series), 3, device=start.device) if self.units is None else self.units[series]
-        return Segment(inputs, targets, target_mask, before, fresh, everywhere, units)
+        place = start.repeat_interleave(panel.channels)[:, None] + torch.arange(steps + self.horizon, device=device) + 1
+        target_mask = whole.mask[:, memory + 1 :] & (place < self.end[series][:, None])
+        everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=device)
+        fresh = torch.ones(len(entity), dtype=torch.bool, device=device)
+        units = torch.ones(len(series), 3, device=device) if self.units is None else self.units[series]
+        before, inputs = _cut(whole, 0, memory), _cut(whole, memory, steps, self.horizon)
+        return Segment(inputs, whole.values[:, memory + 1 :], target_mask, before, fresh, everywhere, units)
+
+
+def _cut(inputs: Inputs, first: int, steps: int, horizon: int = 0) -> Inputs:
+    """Some steps of a gather, with the known covariates of a horizon behind them."""
+    values, mask, ordinals, past = (part[:, first : first + steps] for part in inputs[:4])
+    return Inputs(values, mask, ordinals, past, inputs.known[:, first : first + steps + horizon], *inputs[5:])
 
 
 class TrainingSegments(IterableDataset[Segment]):
@@ -134,7 +139,10 @@ class TrainingSegments(IterableDataset[Segment]):
         start = torch.full((self.lanes,), torch.iinfo(torch.int64).max // 2)
         for number in itertools.count():
             start = start + self.steps
-            goes_on = (start + 1 < end[entity]) & (torch.rand(self.lanes, generator=random) < self.carry)
+            # Only where half of the segment lies in what is learned from: the rest of it would be calculated for nothing.
+            goes_on = (start + (self.steps + 1) // 2 < end[entity]) & (
+                torch.rand(self.lanes, generator=random) < self.carry
+            )
             other = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
             room = (end[other] - self.steps).clamp(min=0)
             place = (torch.rand(self.lanes, generator=random) * (room + 1)).long().clamp(max=room)

@@ -195,7 +195,7 @@ def _trainer(training: Training, watching: list[Callback], *, progress: bool) ->
     if training.holdout:
         callbacks.append(EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience))
     if training.ema_decay:
-        callbacks.append(WeightAveraging(avg_fn=average(training.ema_decay)))
+        callbacks.append(WeightAveraging(multi_avg_fn=average(training.ema_decay)))
     if progress:
         callbacks.append(RichProgressBar(leave=True))
     several: dict[str, Any] = {"strategy": "ddp_spawn", "use_distributed_sampler": False}

@@ -3,14 +3,17 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
+
+from rnnforecast.learner import recorded
 
 
 class Recorder(Callback):
@@ -24,7 +27,7 @@ class Recorder(Callback):
             Quiet().__enter__()  # in a process of its own, for as long as it lives
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.global_step % 10 == 0 or trainer.global_step == 1:
+        if recorded(trainer.global_step):
             self._keep(trainer, "train_loss", "grad_norm")
             self.rows[-1]["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
 
@@ -42,14 +45,14 @@ class Recorder(Callback):
         self.rows = list(state_dict["rows"])
 
 
-def average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
     """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
     return partial(_averaged, decay)  # of a function of the module: processes that train side by side pickle it
 
 
-def _averaged(decay: float, average: Tensor, current: Tensor, count: Tensor) -> Tensor:
+def _averaged(decay: float, averages: Sequence[Tensor], currents: Sequence[Tensor], count: Tensor) -> None:
     steps = float(count)
-    return average.lerp(current, 1 - min(decay, (1 + steps) / (10 + steps)))
+    torch._foreach_lerp_(averages, currents, 1 - min(decay, (1 + steps) / (10 + steps)))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.config_parts import Scaling
-from rnnforecast.nn.places import Places
+from rnnforecast.nn.places import Ends, Places
 from rnnforecast.nn.scaling import Units
 
 LEVEL_FREE = ("last", "revin", "offset")
@@ -33,7 +33,7 @@ def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int, sca
 
 
 def steps_seen(
-    past: Past, places: Places, units: Units, *, patch: int, lags: tuple[int, ...], scaling: Scaling
+    past: Past, places: Places | Ends, units: Units, *, patch: int, lags: tuple[int, ...], scaling: Scaling
 ) -> Tensor:
     """Features [B, K, F] at some steps of a pass (which may lie before its first), in units [R, K].
 

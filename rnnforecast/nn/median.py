@@ -16,16 +16,17 @@ def middle(values: list[Tensor]) -> Tensor:
     found = (ordered[(len(ordered) - 1) // 2] + ordered[half]) / 2
     # Where some are missing, which are few places mostly, the middle lies elsewhere: infinity stands for them, last. To
     # ask a GPU for those places would hold it up.
-    some = torch.arange(found.shape[1], device=found.device)
+    whole = found.flatten()
+    some = torch.arange(len(whole), device=found.device)
     if not found.is_cuda:
-        some = torch.nonzero(ordered[-1].isinf().any(dim=0))[:, 0]
+        some = torch.nonzero(ordered[-1].flatten().isinf())[:, 0]
     if len(some):
-        column = torch.stack([each[:, some] for each in ordered], dim=-1)
+        column = torch.stack([each.flatten()[some] for each in ordered], dim=-1)
         count = column.isfinite().sum(dim=-1, keepdim=True)
         low, high = ((count - 1) // 2).clamp(min=0), (count // 2).clamp(max=len(ordered) - 1)
         both = (column.gather(-1, low) + column.gather(-1, high)) / 2
-        found[:, some] = both.masked_fill(count == 0, torch.nan)[..., 0]
-    return found
+        whole[some] = both.masked_fill(count == 0, torch.nan)[..., 0]
+    return whole.view_as(found)
 
 
 def _ordered(values: list[Tensor]) -> list[Tensor]:

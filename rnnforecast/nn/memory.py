@@ -29,11 +29,15 @@ class State(NamedTuple):
 
 def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """The remembered values followed by new ones, gaps filled forward: filled [R, M + T], observed [R, M + T]."""
-    history = torch.cat([state.filled, values.masked_fill(~mask, torch.nan)], dim=1)
     observed = torch.cat([state.observed, mask], dim=1)
-    steps = torch.arange(history.shape[1], device=history.device)
-    newest = torch.where(history.isnan(), 0, steps).cummax(dim=1).values
-    return history.gather(1, newest), observed
+    last = filled_forward(torch.cat([state.filled[:, -1:], values.masked_fill(~mask, torch.nan)], dim=1))
+    return torch.cat([state.filled[:, :-1], last], dim=1), observed
+
+
+def filled_forward(values: Tensor) -> Tensor:
+    """Values [R, T], each NaN as the last number before it; those before the first stay."""
+    steps = torch.arange(values.shape[1], device=values.device)
+    return values.gather(1, torch.where(values.isnan(), 0, steps).cummax(dim=1).values)
 
 
 def since_reading(observed: Tensor, most: int) -> Tensor:

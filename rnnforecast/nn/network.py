@@ -14,8 +14,8 @@ from rnnforecast.nn.decoder_parallel import ParallelDecoder
 from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
-from rnnforecast.nn.memory import State, extend, newest, since_reading
-from rnnforecast.nn.places import Places
+from rnnforecast.nn.memory import State, extend, filled_forward, newest, since_reading
+from rnnforecast.nn.places import Ends, Places
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
@@ -117,16 +117,12 @@ class Network(nn.Module):
         )
 
     def remember(self, before: Inputs) -> State:
-        """The state that has seen the values before a segment but has run over none of them."""
+        """The state that has seen the M steps before a segment but has run over none of them."""
         state = self.initial_state(before.static, before.code)
-        filled, observed = self._extend(before, state)
+        read = transform.forward(self.config.parts.transform, before.values).masked_fill(~before.mask, torch.nan)
         known = standardised(before.known, self.known_stats)
         looked_at = (newest(part, self.config.reach) for part in (before.ordinals, before.past, known))
-        return state._replace(
-            filled=newest(filled, self.memory),
-            observed=newest(observed, self.memory),
-            seen=self._covariates(*looked_at),
-        )
+        return state._replace(filled=filled_forward(read), observed=before.mask, seen=self._covariates(*looked_at))
 
     def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
@@ -247,7 +243,7 @@ class Network(nn.Module):
             found.append(self.embedding(code))
         return torch.cat(found, dim=-1)
 
-    def _look(self, past: Past, places: Places, units: Units, *, static: Tensor) -> Tensor:
+    def _look(self, past: Past, places: Places | Ends, units: Units, *, static: Tensor) -> Tensor:
         """Everything that the encoder sees at some steps: [B, K, F]."""
         parts = self.config.parts
         patch, lags = parts.patch_length, self.config.lags
@@ -270,17 +266,15 @@ class Network(nn.Module):
     def _windows(self, encoding: Encoding, places: Places, units: Units) -> tuple[Tensor, Tensor, Tensor]:
         """Read the window before each cutoff, in the cutoff's units."""
         parts, (lanes, cutoffs) = self.config.parts, (len(encoding.static), units.shift.shape[1])
-        count, steps, device = self.config.window // parts.patch_length, places.steps, units.shift.device
-        back = torch.arange(count, device=device).flip(0) * parts.patch_length
-        at = torch.arange(steps, device=device).expand(lanes, -1) if places.at is None else places.at
-        spread = Units(*(part.repeat_interleave(count, dim=1) for part in units))
-        ends = Places(steps, (at[..., None] - back).flatten(1))  # [B, K * J]
+        count = self.config.window // parts.patch_length
+        spread = Units(*(part[..., None].expand(-1, -1, count).flatten(1) for part in units))
+        ends = Ends(places, count, parts.patch_length)
         looked = self._look(encoding.past, ends, spread, static=encoding.static)
         hidden, cell = self.encoder.initial(encoding.static)
         start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
         wanted = outputs.float() if parts.decoder == "attention" else outputs[:, :0].float()
-        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=device)
+        valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=wanted.device)
         return context.float().unflatten(0, (lanes, cutoffs)), wanted, valid
 
     def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:

@@ -37,3 +37,17 @@ class Places(NamedTuple):
     def _of_rows(self, rows: int) -> Tensor:
         assert self.at is not None
         return self.at.repeat_interleave(rows // len(self.at), dim=0)
+
+
+class Ends(NamedTuple):
+    """The ends of the last J segments of so many steps up to each place, oldest first: K * J places of each lane."""
+
+    places: Places
+    count: int  # J
+    length: int
+
+    def of(self, values: Tensor, *, back: int = 0) -> Tensor:
+        """What values [X, .. + T, ...], which end with the pass, hold there, or so many steps before: [X, K * J, ...]."""
+        reach = (self.count - 1) * self.length
+        first = values.shape[1] - self.places.steps - back - reach
+        return self.places.windows(values, first, reach + 1)[:, :, :: self.length].flatten(1, 2)

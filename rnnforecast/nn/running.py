@@ -27,13 +27,13 @@ def running_sum(values: Tensor, width: int, *, stride: int = 1, decay: float = 1
 def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
     """The running sum at the last step alone, [..., 1]: the same additions, so the same to the last bit, without those
     that only other steps need. values [..., T] with T >= width."""
-    newest = values.flip(-1)
-    joined, terms, size = torch.zeros_like(newest[..., :1]), 0, 1
+    last = values.shape[-1]
+    joined, terms, size = torch.zeros_like(values[..., :1]), 0, 1
     while terms < width:
         if width & size:
-            part, level = newest[..., terms : terms + size], 1
+            part, level = values[..., last - terms - size : last - terms], 1
             while level < size:
-                part = torch.add(part[..., ::2], part[..., 1::2], alpha=decay**level)
+                part = torch.add(part[..., 1::2], part[..., ::2], alpha=decay**level)
                 level *= 2
             joined = torch.add(joined, part, alpha=decay**terms)
             terms += size

@@ -120,9 +120,14 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 
 
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
-    ended = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
-    first = range(0, blocks * length, length)
-    mean, spread = (middle([part[:, at : at + steps] for at in first]) for part in ended)
+    if steps == 1:  # the blocks themselves, side by side
+        cut = (part[:, -blocks * length :].unflatten(1, (blocks, length)).flatten(0, 1) for part in (filled, observed))
+        ended = (part.view(-1, blocks).split(1, dim=1) for part in block_moments(*cut, length, steps=1))
+    else:
+        moments = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
+        first = range(0, blocks * length, length)
+        ended = ([part[:, at : at + steps] for at in first] for part in moments)
+    mean, spread = (middle(part) for part in ended)
     level = _or_known(mean, filled)
     return level, _at_least(spread.nan_to_num(0.0), level)
 
