@@ -120,9 +120,9 @@ class TrainingSegments(IterableDataset[Segment]):
 
     Every lane is at some place of some series. With probability `carry` it goes on where it stopped, and the state
     goes on with it, so that states far from their start are part of the training; else it starts afresh at random,
-    and its first `warm_up` steps bear no loss. With `carry` 1 every lane goes through its series to the end, chunk by
-    chunk. The batches are a function of the seed and of the process, where several train side by side: `skip` leaves
-    out the first ones, which a training that goes on has seen.
+    and its first `warm_up` steps bear no loss. With `carry` 1 every lane goes through its series chunk by chunk, until
+    less than half a chunk is left. The batches are a function of the seed and of the process, where several train side
+    by side: `skip` leaves out the first ones, which a training that goes on has seen.
     """
 
     def __init__(self, spans: Spans, *, steps: int, lanes: int, carry: float, seed: int, skip: int = 0) -> None:
@@ -139,10 +139,9 @@ class TrainingSegments(IterableDataset[Segment]):
         start = torch.full((self.lanes,), torch.iinfo(torch.int64).max // 2)
         for number in itertools.count():
             start = start + self.steps
-            # Only where half of the segment lies in what is learned from: the rest of it would be calculated for nothing.
-            goes_on = (start + (self.steps + 1) // 2 < end[entity]) & (
-                torch.rand(self.lanes, generator=random) < self.carry
-            )
+            left = end[entity] - start  # where less than half a segment is, most of it would be worked out for nothing
+            drawn = torch.rand(self.lanes, generator=random) < self.carry
+            goes_on = drawn & (left > (self.steps + 1) // 2)
             other = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
             room = (end[other] - self.steps).clamp(min=0)
             place = (torch.rand(self.lanes, generator=random) * (room + 1)).long().clamp(max=room)

@@ -3,7 +3,7 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -45,12 +45,12 @@ class Recorder(Callback):
         self.rows = list(state_dict["rows"])
 
 
-def average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
+def average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
     """An exponential average of the weights that forgets its first steps quickly, so that short trainings gain too."""
     return partial(_averaged, decay)  # of a function of the module: processes that train side by side pickle it
 
 
-def _averaged(decay: float, averages: Sequence[Tensor], currents: Sequence[Tensor], count: Tensor) -> None:
+def _averaged(decay: float, averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
     steps = float(count)
     torch._foreach_lerp_(averages, currents, 1 - min(decay, (1 + steps) / (10 + steps)))
 

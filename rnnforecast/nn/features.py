@@ -68,8 +68,8 @@ def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
         return calendar_features(ordinals[:1], periods).expand(len(ordinals), -1, -1)
     waves = []
     for period in periods:
-        angle = 2 * math.pi * (ordinals.double() / period % 1.0)
-        waves += [angle.sin().float(), angle.cos().float()]
+        angle = (ordinals.double() / period).frac_().mul_(2 * math.pi).float()
+        waves += [angle.sin(), angle.cos()]
     return torch.stack(waves, dim=-1) if waves else ordinals.new_zeros((*ordinals.shape, 0), dtype=torch.float32)
 
 

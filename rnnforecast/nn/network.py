@@ -203,7 +203,7 @@ class Network(nn.Module):
 
     def loss(self, forecast: Forecast, actual: Tensor) -> Tensor:
         """The head's loss of each step, [R, K, H]; actual values [R, K, H], transformed."""
-        scaled = (actual - forecast.shift) / forecast.scale
+        scaled = (actual - forecast.shift).div_(forecast.scale)
         return self.head.loss(forecast.raw, forecast.base, scaled, scale=forecast.scale)
 
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:

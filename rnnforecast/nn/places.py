@@ -43,11 +43,12 @@ class Ends(NamedTuple):
     """The ends of the last J segments of so many steps up to each place, oldest first: K * J places of each lane."""
 
     places: Places
-    count: int  # J
+    number: int  # J
     length: int
 
     def of(self, values: Tensor, *, back: int = 0) -> Tensor:
-        """What values [X, .. + T, ...], which end with the pass, hold there, or so many steps before: [X, K * J, ...]."""
-        reach = (self.count - 1) * self.length
+        """What values [X, .. + T, ...], which end with the pass, hold there, or so many steps before them:
+        [X, K * J, ...]."""
+        reach = (self.number - 1) * self.length
         first = values.shape[1] - self.places.steps - back - reach
         return self.places.windows(values, first, reach + 1)[:, :, :: self.length].flatten(1, 2)

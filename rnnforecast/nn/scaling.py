@@ -121,12 +121,13 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
-        cut = (part[:, -blocks * length :].unflatten(1, (blocks, length)).flatten(0, 1) for part in (filled, observed))
-        ended = (part.view(-1, blocks).split(1, dim=1) for part in block_moments(*cut, length, steps=1))
+        values, read = (part[:, -blocks * length :].reshape(-1, length) for part in (filled, observed))
+        moments = block_moments(values, read, length, steps=1)
+        ended = [list(part.view(-1, blocks).split(1, dim=1)) for part in moments]
     else:
         moments = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
         first = range(0, blocks * length, length)
-        ended = ([part[:, at : at + steps] for at in first] for part in moments)
+        ended = [[part[:, at : at + steps] for at in first] for part in moments]
     mean, spread = (middle(part) for part in ended)
     level = _or_known(mean, filled)
     return level, _at_least(spread.nan_to_num(0.0), level)
