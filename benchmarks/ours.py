@@ -24,7 +24,7 @@ PLAIN: Final = {"lags": (), "calendar": False, "base": "none", "head": "point", 
 NETWORKS: Final[Mapping[str, Mapping[str, Any]]] = {"plain": PLAIN, "defaults": {}}
 UNCOUNTED: Final = 3  # the first steps of a training
 MODES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "one pass": {},
+    "one pass": {"batch_size": 64},
     "windowed": {"context_length": series.CONTEXT, "batch_size": series.WINDOWS},
 }
 

@@ -50,7 +50,8 @@ class Learner(pl.LightningModule):
         if self._carried is not None:
             state = state.where(batch.fresh, self._carried)
         encoding, state = self.network.encode(batch.inputs, state)
-        self._carried = state.detach()
+        if not self.network.config.window:  # a window carries nothing
+            self._carried = state.detach()
         forced = self._teacher_forcing(number)
         return self._loss(encoding, batch, self._training_cutoffs(batch), teacher_forcing=forced)
 
