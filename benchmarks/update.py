@@ -19,8 +19,9 @@ from rnnforecast.nn.network import Inputs, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.recurrent import RecurrentModel, network_config
 from rnnforecast.stream import Stream
-from rnnforecast.stream_feed import LANES_AT_ONCE
+from rnnforecast.stream_feed import LEAST_LANES, MOST_LANES
 from rnnforecast.task import Task
+from rnnforecast.threads import blocks, side_by_side
 
 SERIES = (1, 1_000, 10_000, 100_000)
 HORIZON, HIDDEN, HISTORY = 48, 64, 200
@@ -103,26 +104,28 @@ def tensors(count: int, head: str) -> Callable[[], dict[str, float]]:
     net = model_of(head).network
     lanes = Lanes(net, HORIZON)
     means, quantiles = torch.zeros(count, HORIZON), torch.zeros(len(net.config.quantile_levels), count, HORIZON)
-    parts = [slice(at, min(at + LANES_AT_ONCE, count)) for at in range(0, count, LANES_AT_ONCE)]
     at, none = HISTORY, torch.zeros(count, HORIZON, 0)
     lanes.begin(torch.zeros(count, 0), torch.zeros(count, dtype=torch.int64))
 
-    def feed(steps: int, first: int) -> None:
-        for which in parts:
-            lanes.advance(which, _inputs(which.stop - which.start, steps, first))
+    def forecast(which: slice) -> None:
+        encoding = lanes.encoding(which, none[which])
+        mean, found = predict(net, encoding, torch.zeros(which.stop - which.start, 1, dtype=torch.int64))
+        means[which] = mean[:, 0]
+        quantiles[:, which] = found[:, 0].movedim(-1, 0)
 
     def run() -> None:
         nonlocal at
-        feed(1, at)
+
+        def block(which: slice) -> None:
+            lanes.advance(which, _inputs(which.stop - which.start, 1, at))
+            forecast(which)
+
+        side_by_side(block, blocks(count, MOST_LANES, least=LEAST_LANES))
         at += 1
-        for which in parts:
-            encoding = lanes.encoding(which, none[which])
-            mean, found = predict(net, encoding, torch.zeros(which.stop - which.start, 1, dtype=torch.int64))
-            means[which] = mean[:, 0]
-            quantiles[:, which] = found[:, 0].movedim(-1, 0)
 
     with torch.inference_mode():
-        feed(HISTORY, 0)
+        for which in blocks(count, 512, least=1):
+            lanes.advance(which, _inputs(which.stop - which.start, HISTORY, 0))
     return _timed(run, count)
 
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from rnnforecast.columns import CUTOFF, MEAN, SERIES_ID, STEP, TIMESTAMP, quantile
 from rnnforecast.config import Candidate
@@ -64,20 +63,17 @@ def forecast_frame(
     means [M, H], quantiles [M, H, Q]; columns series_id, cutoff, timestamp, step, mean, q0.1, ...
     """
     horizon = means.shape[1]
-    steps = torch.arange(1, horizon + 1)
+    steps = np.arange(1, horizon + 1, dtype=np.int32)
     origin = panel.starts[cutoffs.series] + cutoffs.position  # [M] ordinals
-    names = pl.Series(panel.series_ids, dtype=pl.String).gather(_repeat(cutoffs.series, horizon).flatten().numpy())
-    columns: dict[str, Any] = {
-        SERIES_ID: names,
-        CUTOFF: panel.stamps(_repeat(origin, horizon)),
-        TIMESTAMP: panel.stamps(origin[:, None] + steps),
-        STEP: pl.Series(steps.repeat(len(cutoffs)).numpy(), dtype=pl.Int32),
-        MEAN: means.reshape(-1).astype(np.float64),
+    row = np.repeat(np.arange(len(origin), dtype=np.uint32), horizon)  # polars looks things up by numbers of this type
+    names = pl.Series(panel.series_ids, dtype=pl.String).gather(cutoffs.series.numpy())
+    columns = {
+        SERIES_ID: names.gather(row),
+        CUTOFF: panel.stamps(origin).gather(row),
+        TIMESTAMP: panel.stamps(origin[:, None] + torch.from_numpy(steps)),
+        STEP: np.tile(steps, len(origin)),
+        MEAN: pl.Series(means.reshape(-1)).cast(pl.Float64),
     }
     for index, level in enumerate(levels):
-        columns[quantile(level)] = quantiles[:, :, index].reshape(-1).astype(np.float64)
+        columns[quantile(level)] = pl.Series(quantiles[:, :, index].reshape(-1)).cast(pl.Float64)
     return pl.DataFrame(columns)
-
-
-def _repeat(values: Tensor, times: int) -> Tensor:
-    return values[:, None].expand(-1, times)

@@ -114,6 +114,15 @@ class Frequency:
         stamped = stamped.dt.replace_time_zone(zone) if zone in (None, "UTC") else stamped.dt.replace_time_zone("UTC")
         return stamped.cast(dtype)
 
+    def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
+        """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: each is worked out once."""
+        bounds = (ordinals.min(), ordinals.max())
+        first, last = (int(bound or 0) for bound in bounds)  # type: ignore[call-overload]
+        dense = last - first < len(ordinals)
+        steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
+        found = steps.to_frame("ordinal").select(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
+        return found.gather((ordinals - first).cast(pl.UInt32)) if dense else found
+
     def on_grid(self, column: str) -> pl.Expr:
         """True where a timestamp stands exactly on the grid (for months: anywhere in the month)."""
         if self.unit in MONTHS:

@@ -155,5 +155,4 @@ class Panel:
 
     def stamps(self, ordinals: Tensor) -> pl.Series:
         """Ordinals [any] to timestamps, flat."""
-        frame = pl.DataFrame({ORDINAL: ordinals.flatten().cpu().numpy()})
-        return frame.select(self.frequency.timestamp(ORDINAL, self.dtype).alias(TIMESTAMP)).to_series()
+        return self.frequency.stamps(pl.Series(ordinals.flatten().cpu().numpy()), self.dtype)

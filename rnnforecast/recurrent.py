@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,12 +17,14 @@ from rnnforecast.nn.sampling import predict
 from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
+from rnnforecast.threads import blocks, side_by_side
 
 WEIGHTS = "weights.safetensors"
-LANES = 512  # entities per pass
+LANES = 512  # entities that are passed over at once, by all threads together
+LEAST_LANES = 16  # by one of them
 BLOCK = 16 * LANES  # neighbours that are divided into passes by their lengths
 CHUNK = 1_024  # steps per pass: memory stays flat however long the series are, the state carries over
-DECODED = 50_000_000  # numbers that one decoding may hold at once
+DECODED = 2_000_000  # numbers that one decoding may hold at once: they stay in the processor's caches
 
 
 def network_config(task: Task, candidate: Candidate, *, entities: int = 0) -> NetworkConfig:
@@ -58,30 +59,31 @@ class RecurrentModel:
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff: all cutoffs of a series come from one pass over it."""
         mean, quantiles = self.tensors_at(panel, cutoffs)
-        found = quantiles.numpy().astype(np.float64)
-        return forecast_frame(panel, cutoffs, mean.numpy(), found, levels=self.task.quantile_levels)
+        return forecast_frame(panel, cutoffs, mean.numpy(), quantiles.numpy(), levels=self.task.quantile_levels)
 
     def tensors_at(self, panel: Panel, cutoffs: Cutoffs) -> tuple[Tensor, Tensor]:
         """The same as numbers alone: means [M, H] and quantiles [M, H, Q] of the M cutoffs, in their order."""
         require_positive(panel, self.candidate.transform)
-        channels, levels, horizon = panel.channels, self.task.quantile_levels, self.task.horizon
+        channels, horizon = panel.channels, self.task.horizon
         # The channels of an entity share its passes: each (entity, position) is decoded once.
-        pairs = torch.stack([cutoffs.series // channels, cutoffs.position], dim=1)
-        places, which = torch.unique(pairs, dim=0, return_inverse=True)
-        means = torch.zeros(len(places), channels, horizon)
-        found = torch.zeros(len(places), channels, horizon, len(levels))
+        longest = int(panel.offsets.diff().max())
+        keys, which = torch.unique(cutoffs.series // channels * longest + cutoffs.position, return_inverse=True)
+        places = torch.stack([keys // longest, keys % longest], dim=1)
+        # The mean and each quantile apart, as a frame has them.
+        out = torch.empty(1 + len(self.task.quantile_levels), len(places), channels, horizon)
         needed = torch.zeros(len(panel) // channels, dtype=torch.int64)
         needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
         codes = self.codes(panel)
-        with torch.inference_mode():
-            for lanes in _passes(needed):
-                self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=(means, found))
-        channel = cutoffs.series % channels
-        return means[which, channel], found[which, channel]
 
-    def _pass(
-        self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: tuple[Tensor, Tensor]
-    ) -> None:
+        def run(lanes: Tensor) -> None:
+            self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=out)
+
+        side_by_side(run, list(_passes(needed)))
+        if channels > 1 or not torch.equal(which, torch.arange(len(places))):
+            out = out[:, which, cutoffs.series % channels, None]
+        return out[0, :, 0], out[1:, :, 0].movedim(0, -1)
+
+    def _pass(self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: Tensor) -> None:
         """Run the recurrence over `lanes` in chunks, decoding at the `places` (entity, position) that fall in each."""
         lane_of = torch.full((len(panel) // panel.channels,), -1).scatter(0, lanes, torch.arange(len(lanes)))
         mine = torch.nonzero(lane_of[places[:, 0]] >= 0)[:, 0]
@@ -94,26 +96,26 @@ class RecurrentModel:
             place = places[mine, 1] - start
             here = mine[(place >= 0) & (place < steps)]
             if len(here):
-                mean, quantiles = self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start)
-                out[0][here], out[1][here] = mean, quantiles
+                self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start, rows=here, out=out)
 
-    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-        """Means [M, C, H] and quantiles [M, C, H, Q] at (lane, place) pairs, [M] each; lanes have unlike numbers."""
-        channels, lanes = self.network.config.channels, len(encoding.inputs.code)
+    def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor, *, rows: Tensor, out: Tensor) -> None:
+        """Forecasts at (lane, place) pairs, [M] each, into these rows [M] of `out` [1 + Q, .., C, H]: the mean, then the
+        quantiles; lanes have unlike numbers."""
+        config, lanes = self.network.config, len(encoding.inputs.code)
         order = lane.argsort(stable=True)
         counts = torch.bincount(lane, minlength=lanes)
         rank = torch.arange(len(lane)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         at = torch.zeros(lanes, int(counts.max()), dtype=torch.int64)
-        at[lane[order], rank] = place[order]
-        columns = max(1, DECODED // (lanes * self.network.config.numbers_per_cutoff))
-        parts = [predict(self.network, encoding, some) for some in at.split(columns, dim=1)]
-        results = []
-        for each in zip(*parts, strict=True):
-            whole = torch.cat(each, dim=1).unflatten(0, (lanes, channels))  # [B, C, K, H, ...]
-            found = torch.empty(len(lane), *whole.shape[1:2], *whole.shape[3:])
-            found[order] = whole.transpose(1, 2)[lane[order], rank]
-            results.append(found)
-        return results[0], results[1]
+        row = torch.full_like(at, -1)
+        at[lane[order], rank], row[lane[order], rank] = place[order], rows[order]
+        columns = max(1, DECODED // (lanes * config.numbers_per_cutoff))
+        for some, its in zip(at.split(columns, dim=1), row.split(columns, dim=1), strict=True):
+            mean, quantiles = predict(self.network, encoding, some)
+            told = its >= 0
+            where, every = its[told], bool(told.all())
+            for plane, numbers in zip(out, (mean, *quantiles.unbind(dim=-1)), strict=True):
+                by_cutoff = numbers.unflatten(0, (lanes, -1)).transpose(1, 2)  # [B, K, C, H]
+                plane[where] = by_cutoff.flatten(0, 1) if every else by_cutoff[told]
 
     def save(self, folder: Path) -> None:
         """Weights as safetensors, everything else as JSON."""
@@ -144,7 +146,9 @@ def _passes(needed: Tensor) -> Iterator[Tensor]:
     groups of whole blocks is what is made at once, to the last bit."""
     for block in torch.arange(len(needed)).split(BLOCK):
         wanted = block[needed[block] > 0]
-        yield from wanted[needed[wanted].argsort(stable=True)].split(LANES)
+        by_length = wanted[needed[wanted].argsort(stable=True)]
+        most = max(LANES // torch.get_num_threads(), LEAST_LANES)
+        yield from (by_length[part] for part in blocks(len(wanted), most, least=LEAST_LANES))
 
 
 def require_positive(panel: Panel, transform: str) -> None:

@@ -20,7 +20,7 @@ from rnnforecast.nn.buffers import NOTHING
 from rnnforecast.nn.lanes import Lanes
 from rnnforecast.nn.sampling import predict
 from rnnforecast.recurrent import RecurrentModel
-from rnnforecast.stream_feed import LANES_AT_ONCE, feed, ordinals_of
+from rnnforecast.stream_feed import LEAST_LANES, MOST_LANES, feed, ordinals_of
 from rnnforecast.stream_late import Change, apply, changes, remember_before
 from rnnforecast.stream_rows import (
     CHANNEL,
@@ -35,6 +35,7 @@ from rnnforecast.stream_rows import (
     together,
 )
 from rnnforecast.stream_store import read, text_to_type, type_to_text, write
+from rnnforecast.threads import blocks, side_by_side
 
 
 @dataclass(frozen=True)
@@ -214,17 +215,19 @@ class Stream:
         reach over the horizon.
         """
         task, net, channels = self.model.task, self.model.network, len(self.names.channels) or 1
-        means = torch.zeros(len(self) * channels, task.horizon, dtype=torch.float64)
-        quantiles = torch.zeros(len(task.quantile_levels), *means.shape, dtype=torch.float64)
+        means = torch.empty(len(self) * channels, task.horizon, dtype=torch.float64)
+        quantiles = torch.empty(len(task.quantile_levels), *means.shape, dtype=torch.float64)
         known = self._known_ahead()
-        for start in range(0, len(self), LANES_AT_ONCE):
-            which = slice(start, min(start + LANES_AT_ONCE, len(self)))
+
+        def forecast_block(which: slice) -> None:
             encoding = self.lanes.encoding(which, known[which])
-            at = torch.zeros(which.stop - start, 1, dtype=torch.int64)
+            at = torch.zeros(which.stop - which.start, 1, dtype=torch.int64)
             state = self.lanes.state(which, self.lanes.kept.newest[which] + 1) if net.config.sampled else None
             mean, found = predict(net, encoding, at, state=state)
             rows = slice(which.start * channels, which.stop * channels)
             means[rows], quantiles[:, rows] = mean[:, 0], found[:, 0].movedim(-1, 0)
+
+        side_by_side(forecast_block, blocks(len(self), MOST_LANES, least=LEAST_LANES))
         return self._frame(means, quantiles)
 
     def save(self, folder: str | Path) -> None:
@@ -280,7 +283,7 @@ class Stream:
         task, channels, count = self.model.task, len(self.names.channels) or 1, len(self)
         if self._index is None or len(self._index) != means.numel():
             # The names of the series, each as often as there are steps, are the same until a series begins.
-            place = np.repeat(np.arange(len(means)), task.horizon)
+            place = np.repeat(np.arange(len(means), dtype=np.uint32), task.horizon)
             self._index = self.names.all_series.gather(place).to_frame()
             self._index = self._index.with_columns(
                 pl.Series("place", place),
@@ -303,5 +306,4 @@ class Stream:
         return frame.filter(pl.Series(read.repeat_interleave(channels * task.horizon).numpy()))
 
     def _stamps(self, ordinals: Tensor) -> pl.Series:
-        frame = pl.DataFrame({ORDINAL: ordinals.flatten().numpy()})
-        return frame.select(self.model.task.frequency.timestamp(ORDINAL, self.dtype or pl.Int64())).to_series()
+        return self.model.task.frequency.stamps(pl.Series(ordinals.flatten().numpy()), self.dtype or pl.Int64())

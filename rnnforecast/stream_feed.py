@@ -13,8 +13,11 @@ from rnnforecast.nn.lanes import Lanes
 from rnnforecast.panel import Panel
 from rnnforecast.stream_rows import Rows
 from rnnforecast.task import Task
+from rnnforecast.threads import blocks, side_by_side
 
-LANES_AT_ONCE = 2_048  # small enough for the processor's caches
+MOST_LANES = 8_192  # of a step, that a thread takes at once: few enough for the processor's caches, and
+LEAST_LANES = 2_048  # enough for a second thread to be worth it
+STEPS_AT_ONCE = 1 << 18  # of several lanes, in a pass over history
 LONGEST_PIECE = 512  # steps of a pass over history
 
 
@@ -29,13 +32,10 @@ def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
     start = torch.where(newest == NOTHING, first, newest + 1)
     steps = stop[some] + 1 - start
     panel = _panel(lanes, rows, some, start=start, steps=steps, task=task)
-    codes = lanes.kept.code[some]
     left, bulk = steps.clone(), (steps - 2 * lanes.apart).clamp(min=0)
     while len(going := torch.nonzero(left)[:, 0]):
         for piece, these in _pieces(lanes, some, left=left, bulk=bulk, going=going):
-            for few in these.split(LANES_AT_ONCE):
-                inputs = gather(panel, few, steps[few] - left[few], piece, 0, codes)
-                lanes.advance(_range(some[few]), inputs)
+            _advance(lanes, some, panel, steps - left, piece=piece, these=these)
             in_bulk = bulk[these] > 0
             left[these] -= piece
             bulk[these] = (bulk[these] - piece).clamp(min=0)
@@ -43,6 +43,18 @@ def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
             if arrived.any():
                 lanes.set_marks(some[these[arrived]])
     return int(steps.sum())
+
+
+def _advance(lanes: Lanes, some: Tensor, panel: Panel, start: Tensor, *, piece: int, these: Tensor) -> None:
+    """Feed the next piece of the panel, from `start` [A] on, to `these` [b] of the lanes that go on."""
+    codes = lanes.kept.code[some]
+
+    def feed_block(block: slice) -> None:
+        few = these[block]
+        lanes.advance(_range(some[few]), gather(panel, few, start[few], piece, 0, codes))
+
+    most = min(MOST_LANES, STEPS_AT_ONCE // piece)
+    side_by_side(feed_block, blocks(len(these), most, least=min(LEAST_LANES, most)))
 
 
 def _pieces(lanes: Lanes, some: Tensor, *, left: Tensor, bulk: Tensor, going: Tensor) -> list[tuple[int, Tensor]]:

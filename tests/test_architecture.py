@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # `report.py` with `report_figures.py`) may import each other. A new file gets its floor here.
 FLOORS = (
     ("__init__",),
-    ("columns", "frequency", "allocator", "denormals", "secrets"),
+    ("columns", "frequency", "allocator", "denormals", "threads", "secrets"),
     ("config",),
     ("frame", "metrics"),
     ("table", "sources"),

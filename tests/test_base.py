@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rnnforecast.nn import base
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import newest_sum, running_sum
+from rnnforecast.nn.scaling import Units
 
 
 def series(length, *, rows=2, missing=0, seed=0):
@@ -136,13 +137,14 @@ def test_the_profile_joins_the_naive_forecasts_and_falls_back_on_the_level():
     known = torch.tensor([k in (8, 9, 10) for k in range(1, 13)])  # places 58, 59 and 60 of the first row
     mean = base.profile(filled, places, 10, 5, 12)
     assert torch.equal(mean[0, 0].isnan(), ~known)
-    assert found[-1][0, 0].tolist() == pytest.approx(torch.where(known, mean[0, 0], 7.0).tolist())
-    assert torch.equal(found[-1][1, 0], mean[1, 0])
+    assert (found[-1][0, 0] + 7.0).tolist() == pytest.approx(torch.where(known, mean[0, 0], 7.0).tolist())
+    assert torch.equal(found[-1][1, 0], mean[1, 0] - 8.0)
 
 
 def test_the_naive_forecasts_repeat_the_last_value_the_seasons_and_the_level():
     filled, at, level = series(60, missing=33), torch.tensor([[40, 59], [35, 50]]), torch.tensor([[1.0, 2], [3, 4]])
-    last, flat_, *seasons = base.naive_forecasts(filled, level, Places(60, at), (1, 4, 7), 9)
+    distances = base.naive_forecasts(filled, level, Places(60, at), (1, 4, 7), 9)
+    last, flat_, *seasons = (each + level[..., None] for each in distances)
     found = torch.stack([each.expand(-1, -1, 9) for each in (last, *seasons, flat_)], dim=-1)
     for row in range(2):
         for place in range(2):
@@ -210,7 +212,8 @@ def test_every_step_and_all_steps_named_are_the_same_places(rows, steps, before,
 def test_a_mix_is_the_weighted_mean_of_the_forecasts_in_scaled_units(steps):
     last, season = torch.randn(2, 3, 1), torch.randn(2, 3, 4)
     weights = torch.rand(2, 3, steps, 2).softmax(dim=-1)
-    shift, scale = torch.randn(2, 3, 1), torch.rand(2, 3, 1) + 0.5
-    found = base.mixed([season, last], weights, shift=shift, scale=scale)
+    shift, scale, level = torch.randn(2, 3, 1), torch.rand(2, 3, 1) + 0.5, torch.randn(2, 3, 1)
+    units = Units(shift[..., 0], scale[..., 0], level[..., 0])
+    found = base.mixed([season - level, last - level], weights, units)
     expected = (weights[..., 0] * season + weights[..., 1] * last - shift) / scale
     torch.testing.assert_close(found, expected)

@@ -106,3 +106,11 @@ def test_seasons_follow_from_the_step():
     assert Frequency.parse("1mo").season_lengths() == (12,)
     assert Frequency.parse("1bd").season_lengths() == (5,)
     assert Frequency.parse("1i").season_lengths() == (1,)
+
+
+@pytest.mark.parametrize("text", ["1h", "1mo", "1bd"])
+@pytest.mark.parametrize("ordinals", [[], [7], [5, 3, 5, 4], [-900, 900]])
+def test_stamps_of_few_steps_said_often_and_of_far_ones_are_those_of_each(text, ordinals):
+    frequency, told = Frequency.parse(text), pl.Series("ordinal", ordinals, dtype=pl.Int64) + 24_000
+    expected = told.to_frame().select(t=frequency.timestamp("ordinal", pl.Datetime("us"))).to_series()
+    assert frequency.stamps(told, pl.Datetime("us")).to_list() == expected.to_list()

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from rnnforecast.config_parts import Base
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import running_sum
+from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import MOVED_CYCLES
 
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
@@ -15,18 +16,20 @@ FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 def naive_forecasts(
     filled: Tensor, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int
 ) -> list[Tensor]:
-    """The last value and the level [R, K, 1], and the seasonal naive of each season longer than a step [R, K, H].
+    """The last value and the level [R, K, 1], and the seasonal naive of each season longer than a step [R, K, H], all
+    as distances from the level.
 
     filled [R, M + T], level [R, K]. A value from before the first reading is replaced by the level.
     """
-    flat = level[..., None]
-    last = places.of(filled)[..., None]
-    found = [torch.where(last.isnan(), flat, last), flat]
-    for season in seasons:
-        if season > 1:
-            newest = last_cycle(filled, places, season, horizon)
-            found.append(torch.where(newest.isnan(), flat, newest))
-    return found
+    last = _from_level(places.of(filled)[..., None], level)
+    longer = [season for season in seasons if season > 1]
+    cycles = [_from_level(last_cycle(filled, places, season, horizon), level) for season in longer]
+    return [last, torch.zeros_like(last), *cycles]
+
+
+def _from_level(forecast: Tensor, level: Tensor) -> Tensor:
+    """How far a forecast [R, K, ..] lies from the level [R, K]; the level stands for what it has not."""
+    return (forecast - level[..., None]).nan_to_num_(0.0)
 
 
 def last_cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
@@ -80,7 +83,8 @@ def linear(recent: Tensor, weights: Tensor) -> Tensor:
 def bases(
     kind: Base, filled: Tensor, *, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> list[Tensor]:
-    """The S forecasts that a base mixes, [R, K, H] each (or [R, K, 1], flat), with S = count(kind, seasons, memory).
+    """The S forecasts that a base mixes, [R, K, H] each (or [R, K, 1], flat), with S = count(kind, seasons, memory), as
+    distances from the level.
 
     filled [R, M + T], level [R, K], memory: M.
     """
@@ -89,21 +93,22 @@ def bases(
     found = naive_forecasts(filled, level, places, seasons, horizon)
     for season, cycles in _moved(kind, seasons, memory):
         each = moved(filled, places, season, cycles=cycles, block=_shortest(seasons), horizon=horizon)
-        found.append(torch.where(each.isnan(), level[..., None], each))
+        found.append(_from_level(each, level))
     season = _profile_season(kind, seasons, memory)
     if season:
         mean = profile(filled, places, season, memory // season, horizon)
-        found.append(torch.where(mean.isnan(), level[..., None], mean))
+        found.append(_from_level(mean, level))
     return found
 
 
-def mixed(forecasts: list[Tensor], weights: Tensor, *, shift: Tensor, scale: Tensor) -> Tensor:
-    """Forecasts in units of the data, mixed with weights [R, K, H, S] (or [R, K, 1, S], the same for all steps), as
-    [R, K, H] in scaled units; shift, scale [R, K, 1]."""
-    shares = (weights / scale[..., None]).unbind(dim=-1)
-    parts = [(forecast - shift) * share for forecast, share in zip(forecasts, shares, strict=True)]
-    parts.sort(key=lambda part: part.shape[-1])  # the flat ones are added up first, at no cost
-    return sum(parts[1:], parts[0])
+def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:
+    """Forecasts that lie so far from the level, mixed with weights [R, K, H, S] (or [R, K, 1, S], the same for all
+    steps), as [R, K, H] in scaled units [R, K]."""
+    shares = (weights / units.scale[..., None, None]).unbind(dim=-1)
+    found = ((units.level - units.shift) / units.scale)[..., None]  # weights add up to one: the level's whole share
+    for distance, share in zip(distances, shares, strict=True):
+        found = torch.addcmul(found, distance, share)
+    return found
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:

@@ -48,8 +48,9 @@ class QuantileHead(Head):
 
     def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
         found = self.quantiles(raw, base, scale=scale)
-        mean = torch.zeros_like(base)
-        for index, weight in enumerate(mean_weights(self.levels)):
+        first, *rest = mean_weights(self.levels)
+        mean = found[..., 0] * first
+        for index, weight in enumerate(rest, 1):
             mean = mean.add_(found[..., index], alpha=weight)
         return mean, found
 

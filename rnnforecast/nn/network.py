@@ -223,7 +223,8 @@ class Network(nn.Module):
         return self._unscaled(scaled, forecast.shift, forecast.scale)
 
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return transform.inverse(self.config.parts.transform, (scaled * scale).add_(shift))
+        """Numbers of a head, which nobody else holds, in the units of the data."""
+        return transform.inverse(self.config.parts.transform, scaled.mul_(scale).add_(shift))
 
     def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Remembered and new steps side by side: filled and observed, [R, M + T]."""
@@ -294,8 +295,7 @@ class Network(nn.Module):
             memory=self.memory,
         )
         mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
-        shift, scale = units.shift[..., None], units.scale[..., None]
-        return base.mixed(naive, mix.flatten(0, 1).softmax(-1), shift=shift, scale=scale).expand(-1, -1, horizon)
+        return base.mixed(naive, mix.flatten(0, 1).softmax(-1), units).expand(-1, -1, horizon)
 
     def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
         """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""
