@@ -136,6 +136,15 @@ class Candidate(Parts):
         ours = [name for name in rule.fields if name in preset and getattr(self, name) == preset[name]]
         return rule.told(self) + (f" (`model: {self.model}` sets {' and '.join(ours)})" if ours else "")
 
+    def refusals_of_training(self, training: Training) -> list[str]:
+        """One line for each choice that does not go with how it is trained."""
+        if self.conformal and not self.trained_by(training).holdout:
+            return [
+                "conformal: true with holdout: false: errors on a span that was learned from say little of those to "
+                "come; set holdout: true, or leave conformal out"
+            ]
+        return []
+
     @property
     def label(self) -> str:
         return self.name or self.model

@@ -84,6 +84,11 @@ class Parts(Section):
         "quantiles", description="What is forecast: quantiles, a point, or a distribution's parameters."
     )
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
+    conformal: bool = Field(
+        False,
+        description="Move each quantile by what it was off by on the validation span, step by step (conformalised "
+        "quantile regression, Romano et al. 2019); a point's are made so anyway.",
+    )
 
 
 DEFAULTS: Final = {name: field.default for name, field in Parts.model_fields.items()}

@@ -174,6 +174,27 @@ RULES: Final = (
         "choose head: point, or leave loss out",
     ),
     Rule(
+        ("conformal", "head"),
+        lambda conformal, head: conformal and head == "point",
+        "conformal with head point",
+        "its quantiles are nothing but the errors on the validation span, with or without it",
+        "leave conformal out, or choose head: quantiles, gaussian or student_t",
+    ),
+    Rule(
+        ("conformal", "head"),
+        lambda conformal, head: conformal and head == "negative_binomial",
+        "conformal with head negative_binomial",
+        "counts moved by parts of a unit are no counts",
+        "leave conformal out, or choose head: quantiles, gaussian or student_t",
+    ),
+    Rule(
+        ("conformal", "decoder"),
+        lambda conformal, decoder: conformal and decoder == "autoregressive",
+        "conformal with decoder autoregressive",
+        "its quantiles are those of sample paths, which it draws one step after the other",
+        "leave conformal out, or choose decoder: direct",
+    ),
+    Rule(
         ("head", "scaling"),
         lambda head, scaling: head == "negative_binomial" and scaling not in COUNTS_SCALINGS,
         "head negative_binomial with a scaling other than none or mean",

@@ -52,6 +52,7 @@ class Forecaster:
         if not self.candidate.is_network:
             raise ConfigError(f"Forecaster: `model: {self.candidate.model}` is a baseline; choose a recurrent model")
         refused = refusals_of_task(self.candidate, self.settings.static_covariates)
+        refused += self.candidate.refusals_of_training(self.training)
         if refused:
             raise ConfigError("\n".join(refused))
         self._model: RecurrentModel | None = None

@@ -58,6 +58,7 @@ FACTORS = {
         {"head": "student_t", "loss": "mae"},
         {"head": "negative_binomial", "loss": "mae"},
     ],
+    "conformal": [{"conformal": False}, {"conformal": True}],
 }
 TRIES = 4  # networks made for each that is kept: the one with the most new pairs
 

@@ -36,7 +36,7 @@ def _predict(network: Network, encoding: Encoding, at: Tensor, *, state: State |
     if isinstance(network.head, PointHead):  # one path, and around it the errors of such paths on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
         scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
-        around = transform.inverse(network.config.parts.transform, bent + scale * network.head.residuals)
+        around = transform.inverse(network.config.parts.transform, bent + scale * network.head.offsets)
         return drawn[..., 0], around
     levels = torch.tensor(network.config.quantile_levels, device=at.device)
     return drawn.mean(dim=-1), torch.quantile(drawn, levels, dim=-1).movedim(0, -1)

@@ -1,0 +1,69 @@
+"""Quantiles that are moved by what they were off by hold as often as they say."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnforecast.config import Candidate, ConfigError, Training
+from rnnforecast.forecaster import Forecaster
+from rnnforecast.nn.conformal import moved, offsets
+
+LEVELS = (0.05, 0.1, 0.5, 0.9, 0.99)
+HORIZON = 4
+
+
+def test_the_offsets_are_the_quantiles_of_the_errors_of_each_step():
+    random = np.random.default_rng(1)
+    errors = random.normal(size=(300, HORIZON, len(LEVELS))) * np.arange(1, HORIZON + 1)[:, None]
+    mask = random.random((300, HORIZON)) < 0.7
+    found = offsets(torch.tensor(np.where(mask[..., None], errors, np.nan)), torch.tensor(mask), LEVELS)
+    for step in range(HORIZON):
+        for index, level in enumerate(LEVELS):
+            own = errors[mask[:, step], step, index]
+            assert found[step, index].item() == pytest.approx(np.quantile(own, level, method="weibull"))
+
+
+def test_a_step_with_few_errors_takes_those_of_all_steps():
+    errors, mask = torch.randn(40, HORIZON, 1), torch.ones(40, HORIZON, dtype=torch.bool)
+    mask[19:, 2] = False
+    found = offsets(errors, mask, (0.9,))
+    assert found[2].item() == pytest.approx(np.quantile(errors[mask].numpy(), 0.9, method="weibull"))
+    assert found[0].item() == pytest.approx(np.quantile(errors[:, 0].numpy(), 0.9, method="weibull"))
+    mask[19, 2] = True  # twenty are enough
+    found = offsets(errors, mask, (0.9,))
+    assert found[2].item() == pytest.approx(np.quantile(errors[:20, 2].numpy(), 0.9, method="weibull"))
+    assert not offsets(errors, torch.zeros_like(mask), (0.9,)).any()
+
+
+def test_moved_quantiles_cover_what_comes_as_often_as_they_say():
+    """Exchangeable errors: of n of them the next one lies below their level q with probability q, on the average."""
+    random = torch.Generator().manual_seed(0)
+    below = torch.zeros(len(LEVELS))
+    for _ in range(400):
+        scores = torch.randn(100, 2, len(LEVELS), generator=random).exp()  # far from any quantile of the forecast
+        learned = offsets(scores[:99], torch.ones(99, 2, dtype=torch.bool), LEVELS)
+        below += (scores[99] <= learned).float().mean(dim=0)
+    assert (below / 400).tolist() == pytest.approx(LEVELS, abs=0.03)
+
+
+@given(st.integers(1, HORIZON), st.integers(0, 1000))
+def test_moved_quantiles_ascend_and_without_crossings_each_moves_by_its_own(steps, seed):
+    random = torch.Generator().manual_seed(seed)
+    quantiles = torch.randn(3, steps, 5, generator=random).sort(dim=-1).values
+    by = torch.randn(HORIZON, 5, generator=random)
+    found = moved(quantiles, by)
+    np.testing.assert_array_equal(found.numpy(), np.sort((quantiles + by[:steps]).numpy(), axis=-1))
+    ascending = by.sort(dim=-1).values
+    assert torch.equal(moved(quantiles, ascending), quantiles + ascending[:steps])
+
+
+def test_it_needs_a_span_that_was_not_learned_from():
+    candidate = Candidate(model="m4-hourly", conformal=True)
+    (line,) = candidate.refusals_of_training(Training())
+    assert candidate.refusals_of_training(Training(holdout=True)) == []
+    assert Candidate(model="m4-hourly").refusals_of_training(Training()) == []
+    with pytest.raises(ConfigError, match="set holdout: true, or leave conformal out") as error:
+        Forecaster(2, conformal=True, holdout=False)
+    assert str(error.value) == line
