@@ -4,7 +4,6 @@ Conformalised quantile regression (Romano, Patterson and Candès 2019), each lev
 forecast, whose quantiles all lie at the point, the same is split conformal prediction.
 """
 
-import torch
 from torch import Tensor
 
 FEWEST_ERRORS = 20  # of a step, for quantiles of its own
@@ -13,9 +12,9 @@ FEWEST_ERRORS = 20  # of a step, for quantiles of its own
 def offsets(errors: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Tensor:
     """By how much each quantile is to be moved at each step, [H, Q].
 
-    errors [n, H, Q]: actual minus quantile; mask [n, H]: True where there is one. Level q of n errors is the q (n + 1)-th
-    smallest, straight between neighbours: as many errors to come are expected below it. A step with fewer than 20 takes
-    the errors of all steps together; without any, nothing moves.
+    errors [n, H, Q]: actual minus quantile; mask [n, H]: True where there is one. Level q of n errors is the
+    q (n + 1)-th smallest, straight between neighbours: as many errors to come are expected below it. A step with fewer
+    than 20 takes the errors of all steps together; without any, nothing moves.
     """
     found = errors.new_zeros(errors.shape[1:])
     if not mask.any():
