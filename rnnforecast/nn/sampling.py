@@ -32,7 +32,7 @@ def _predict(network: Network, encoding: Encoding, at: Tensor, *, state: State |
     if not network.config.sampled:
         return network.summary(network.decode(encoding, at))
     drawn = paths(network, encoding, at, state=state)  # [R, K, H, paths]
-    if network.head.offsets is not None:  # of a point: one path, and around it the errors of such paths on the validation span
+    if network.head.offsets is not None:  # a point: one path, and around it the errors of such on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
         scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
         around = transform.inverse(network.config.parts.transform, bent + scale * network.head.offsets)
