@@ -29,6 +29,13 @@ class Parts(Section):
     skip: bool = Field(
         False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."
     )
+    reader_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Units of a network of two layers that reads a cutoff's inputs beside the recurrence, for the "
+        "decoder; 0: none.",
+    )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(
         "zero", description="State before the first step: zero, learned, or from static covariates (or the embedding)."

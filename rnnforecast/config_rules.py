@@ -117,6 +117,13 @@ RULES: Final = (
         "leave context_length out, or choose decoder: direct, seq2seq, attention or parallel",
     ),
     Rule(
+        ("reader_size", "decoder"),
+        lambda size, decoder: size > 0 and decoder in STEPWISE_DECODERS,
+        "reader_size with decoder seq2seq or attention",
+        "they go on from the recurrence's state, in its size",
+        "choose decoder: direct or parallel, or leave reader_size out",
+    ),
+    Rule(
         ("decoder", "head"),
         lambda decoder, head: decoder == "autoregressive" and head == "quantiles",
         "decoder autoregressive with head quantiles",

@@ -47,6 +47,7 @@ REFUSED = [
         "carried recurrence",
         "leave context_len",
     ),
+    ({"reader_size": 8, "decoder": "seq2seq"}, "from the recurrence's state", "choose decoder: direct or parallel"),
     ({"decoder": "autoregressive"}, "a distribution to draw", "choose head: student_t"),
     ({"sample_paths": 50}, "draw no paths", "choose decoder: autoregressive"),
     ({"teacher_forcing_ratio": 0.5}, "their own forecast of the step before", "choose decoder: seq2seq or attention"),
@@ -238,6 +239,8 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
         ),
         *(({"head": "negative_binomial"}, {"transform": word}) for word in ("log", "asinh")),
         ({"conformal": True}, {"decoder": "autoregressive"}),
+        *(({"reader_size": 8}, {"decoder": word}) for word in ("seq2seq", "attention")),
+        ({"reader_size": 8}, {"teacher_forcing_ratio": 0.5}),
         *(({"conformal": True}, {"head": word}) for word in ("point", "negative_binomial")),
     ]
     grid = [parts.model_dump() for parts in combinations.covering()]
