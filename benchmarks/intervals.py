@@ -14,6 +14,7 @@ from rnnforecast import Forecaster
 from rnnforecast.columns import CUTOFF, MEDIAN, SERIES_ID, TARGET, TIMESTAMP, quantile
 
 LEARNED, TESTED = 11_520, 14_400  # rows of ETTh1: training and validation, test
+VALIDATION = 2_880  # rows of them, by which the intervals are corrected
 HORIZON, STRIDE, SEASON = 48, 24, 24
 NAMES: Final = {"unique_id": SERIES_ID, "ds": TIMESTAMP, "y": TARGET}
 
@@ -43,9 +44,9 @@ def ett(folder: Path, model: str, members: int) -> dict[str, Any]:
     last = stamps[LEARNED - 1]
     began = time.perf_counter()
     # Its values cross zero: no logarithm, and no errors relative to them.
-    own = {"transform": "none", "weighting": "scale"}
+    own: dict[str, Any] = {"transform": "none", "weighting": "scale", "holdout": True, "conformal": True}
     forecaster = Forecaster(HORIZON, model=model, quantile_levels=LEVELS, members=members, **own)
-    forecaster.fit(frame.filter(pl.col(TIMESTAMP) <= last))
+    forecaster.fit(frame.filter(pl.col(TIMESTAMP) <= last), validation_steps=VALIDATION)
     seconds = round(time.perf_counter() - began)
     cutoffs = stamps[LEARNED - 1 : TESTED - HORIZON : STRIDE].to_list()
     scored = forecaster.backtest(frame, cutoffs=cutoffs)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import waves
 from rnnforecast.config import Candidate, ConfigError, Training
 from rnnforecast.forecaster import Forecaster
 from rnnforecast.nn.conformal import moved, offsets
@@ -66,5 +67,5 @@ def test_it_needs_a_span_that_was_not_learned_from():
     assert candidate.refusals_of_training(Training(holdout=True)) == []
     assert Candidate(model="m4-hourly").refusals_of_training(Training()) == []
     with pytest.raises(ConfigError, match="set holdout: true, or leave conformal out") as error:
-        Forecaster(2, conformal=True, holdout=False)
+        Forecaster(2, conformal=True, holdout=False).fit(waves((60,)))
     assert str(error.value) == line
