@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from builders import waves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import waves
 from rnnforecast.config import Candidate, ConfigError, Training
 from rnnforecast.forecaster import Forecaster
 from rnnforecast.nn.conformal import moved, offsets
