@@ -93,8 +93,8 @@ class Parts(Section):
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
     conformal: bool = Field(
         False,
-        description="Move each quantile by what it was off by on the validation span, step by step (conformalised "
-        "quantile regression, Romano et al. 2019); a point's are made so anyway.",
+        description="Move each quantile by what it was off by on the validation span, step by step, in widths of the "
+        "forecast (conformalised quantile regression, Romano et al. 2019); a point's are made so anyway.",
     )
 
 

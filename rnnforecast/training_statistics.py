@@ -70,8 +70,8 @@ def calibrate(network: Network, batches: Sequence[Segment]) -> None:
             at = validation_cutoffs(batch, most)
             actual, weight = following(batch, at, network.config.horizon, bent=bend)
             _, quantiles = predict(network, encoding, at)
-            scale = encoding.units.at(encoding.places(at)).scale
-            miss = (actual[..., None] - transform.forward(bend, quantiles)) / scale[..., None, None]
-            errors.append(miss.flatten(0, 1))
+            scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
+            bent = transform.forward(bend, quantiles)
+            errors.append(((actual[..., None] - bent) / scale / conformal.unit(bent / scale)).flatten(0, 1))
             masks.append(weight.flatten(0, 1))
     network.head.offsets = conformal.offsets(torch.cat(errors), torch.cat(masks), network.head.levels)

@@ -1,6 +1,7 @@
 """Quantiles that are moved by what they were off by hold as often as they say."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from builders import waves
@@ -54,11 +55,28 @@ def test_moved_quantiles_cover_what_comes_as_often_as_they_say():
 def test_moved_quantiles_ascend_and_without_crossings_each_moves_by_its_own(steps, seed):
     random = torch.Generator().manual_seed(seed)
     quantiles = torch.randn(3, steps, 5, generator=random).sort(dim=-1).values
+    quantiles[0] = quantiles[0, :, :1]  # a point
+    width = quantiles[..., -1:] - quantiles[..., :1]
+    width[0] = 1.0
     by = torch.randn(HORIZON, 5, generator=random)
     found = moved(quantiles, by)
-    np.testing.assert_array_equal(found.numpy(), np.sort((quantiles + by[:steps]).numpy(), axis=-1))
+    np.testing.assert_array_equal(found.numpy(), np.sort((quantiles + by[:steps] * width).numpy(), axis=-1))
     ascending = by.sort(dim=-1).values
-    assert torch.equal(moved(quantiles, ascending), quantiles + ascending[:steps])
+    assert torch.equal(moved(quantiles, ascending), quantiles + ascending[:steps] * width)
+
+
+@pytest.mark.parametrize("choices", [{"transform": "asinh"}, {"head": "gaussian", "skip": True, "reader_size": 8}])
+def test_on_the_span_that_they_were_moved_by_the_quantiles_hold_as_often_as_they_say(choices):
+    """From its rows to its columns: the forecasts of the span that was kept aside, scored by a backtest."""
+    frame = waves((150, 150, 150), gaps=0)
+    model = Forecaster(2, quantile_levels=LEVELS[:4], conformal=True, max_steps=3, season_length=[12], **choices)
+    model.fit(frame, validation_steps=50)
+    stamps = frame["timestamp"].unique().sort()
+    scored = model.backtest(frame, cutoffs=stamps[-51:-2].to_list()).filter(pl.col("step") == 2)
+    assert len(scored) == 3 * 49
+    for level in LEVELS[:4]:
+        below = (scored["target"] <= scored[f"q{level}"]).mean()
+        assert below == pytest.approx(level, abs=0.01)
 
 
 def test_it_needs_a_span_that_was_not_learned_from():

@@ -1,7 +1,8 @@
 """Quantiles moved by what they were off by on a span that training kept aside, so that they hold as often as they say.
 
-Conformalised quantile regression (Romano, Patterson and Candès 2019), each level and each step by itself. Of a point
-forecast, whose quantiles all lie at the point, the same is split conformal prediction.
+Conformalised quantile regression (Romano, Patterson and Candès 2019), each level and each step by itself, with errors
+in units of the forecast's own width (Sesia and Candès 2020): where it is sure of itself its quantiles move by less. Of
+a point forecast, which has no width, the same is split conformal prediction in scaled units.
 """
 
 from torch import Tensor
@@ -9,12 +10,19 @@ from torch import Tensor
 FEWEST_ERRORS = 20  # of a step, for quantiles of its own
 
 
+def unit(quantiles: Tensor) -> Tensor:
+    """What errors of ascending quantiles [..., Q] count in: the width between the outermost, [..., 1]; where there is
+    none, 1."""
+    width = quantiles[..., -1:] - quantiles[..., :1]
+    return width.where(width > 0, 1.0)
+
+
 def offsets(errors: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Tensor:
     """By how much each quantile is to be moved at each step, [H, Q].
 
-    errors [n, H, Q]: actual minus quantile; mask [n, H]: True where there is one. Level q of n errors is the
-    q (n + 1)-th smallest, straight between neighbours: as many errors to come are expected below it. A step with fewer
-    than 20 takes the errors of all steps together; without any, nothing moves.
+    errors [n, H, Q]: actual minus quantile, in their units; mask [n, H]: True where there is one. Level q of n errors is
+    the q (n + 1)-th smallest, straight between neighbours: as many errors to come are expected below it. A step with
+    fewer than 20 takes the errors of all steps together; without any, nothing moves.
     """
     found = errors.new_zeros(errors.shape[1:])
     if not mask.any():
@@ -28,11 +36,12 @@ def offsets(errors: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Tensor:
 
 
 def moved(quantiles: Tensor, offsets: Tensor) -> Tensor:
-    """Quantiles [..., H, Q] moved by offsets, of whose steps the first H are taken; in ascending order, where moves of
-    different size made them cross (Chernozhukov, Fernández-Val and Galichon 2010)."""
+    """Quantiles [..., H, Q] moved by offsets in their units, of whose steps the first H are taken; in ascending order,
+    where moves of different size made them cross (Chernozhukov, Fernández-Val and Galichon 2010)."""
     steps = quantiles.shape[-2]
     by_level = offsets[:steps].T.reshape(-1, *[1] * (quantiles.ndim - 2), steps)
-    found = quantiles.movedim(-1, 0) + by_level  # quantile by quantile in memory: whole steps in a row
+    # Quantile by quantile in memory: whole steps in a row.
+    found = quantiles.movedim(-1, 0) + by_level * unit(quantiles)[..., 0]
     if (offsets.diff(dim=-1) < 0).any():
         found = found.sort(dim=0).values
     return found.movedim(0, -1)

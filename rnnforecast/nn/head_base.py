@@ -17,7 +17,7 @@ class Head(nn.Module, ABC):
     outputs: int  # O
     levels: tuple[float, ...]
     degree = 1  # of the loss in the units of errors: 2 of a squared one
-    offsets: Tensor | None  # [H, Q] scaled units, by which `summary` moves the quantiles: learned after training
+    offsets: Tensor | None  # [H, Q] by which `summary` moves the quantiles (see `conformal`), if at all
 
     def __init__(self) -> None:
         super().__init__()
