@@ -76,7 +76,7 @@ TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "weighting": "spread",
         },
         "m4-hourly": {
-            "max_steps": 1_500,
+            "max_steps": 3_000,
             "batch_size": 16,
             "segment_length": 252,
             "cutoffs_per_segment": 48,

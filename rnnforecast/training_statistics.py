@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from rnnforecast.batches import Segment
-from rnnforecast.learner import VALIDATION_CUTOFFS, following, validation_cutoffs
+from rnnforecast.learner import following, validation_cutoffs
 from rnnforecast.nn import conformal, transform
 from rnnforecast.nn.network import Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.panel import Panel
 
 SMALLEST = 1e-6
-CALIBRATED = 4_096  # cutoffs of the validation span that quantiles are moved by, about
+CALIBRATED, FEWEST_OF_LANE = 4_096, 4  # cutoffs of the validation span that quantiles are moved by, about
 
 
 def standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
@@ -63,7 +63,7 @@ def calibrate(network: Network, batches: Sequence[Segment]) -> None:
     network.eval()
     errors, masks = [], []
     bend = network.config.parts.transform
-    most = max(VALIDATION_CUTOFFS, CALIBRATED // sum(len(batch.fresh) for batch in batches))
+    most = max(FEWEST_OF_LANE, CALIBRATED // sum(len(batch.fresh) for batch in batches))
     with torch.inference_mode():
         for batch in batches:
             encoding, _ = network.encode(batch.inputs, network.remember(batch.before))

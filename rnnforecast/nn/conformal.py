@@ -20,8 +20,8 @@ def unit(quantiles: Tensor) -> Tensor:
 def offsets(errors: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Tensor:
     """By how much each quantile is to be moved at each step, [H, Q].
 
-    errors [n, H, Q]: actual minus quantile, in their units; mask [n, H]: True where there is one. Level q of n errors is
-    the q (n + 1)-th smallest, straight between neighbours: as many errors to come are expected below it. A step with
+    errors [n, H, Q]: actual minus quantile, in their units; mask [n, H]: True where there is one. Level q of n errors
+    is the q (n + 1)-th smallest, straight between neighbours: as many errors to come are expected below it. A step with
     fewer than 20 takes the errors of all steps together; without any, nothing moves.
     """
     found = errors.new_zeros(errors.shape[1:])
