@@ -5,6 +5,7 @@ in units of the forecast's own width (Sesia and Candès 2020): where it is sure 
 a point forecast, which has no width, the same is split conformal prediction in scaled units.
 """
 
+import torch
 from torch import Tensor
 
 FEWEST_ERRORS = 20  # of a step, for quantiles of its own
@@ -41,7 +42,7 @@ def moved(quantiles: Tensor, offsets: Tensor) -> Tensor:
     steps = quantiles.shape[-2]
     by_level = offsets[:steps].T.reshape(-1, *[1] * (quantiles.ndim - 2), steps)
     # Quantile by quantile in memory: whole steps in a row.
-    found = quantiles.movedim(-1, 0) + by_level * unit(quantiles)[..., 0]
+    found = torch.addcmul(quantiles.movedim(-1, 0), by_level, unit(quantiles)[..., 0])
     if (offsets.diff(dim=-1) < 0).any():
         found = found.sort(dim=0).values
     return found.movedim(0, -1)
