@@ -63,7 +63,7 @@ def test_moved_quantiles_ascend_and_without_crossings_each_moves_by_its_own(step
     torch.testing.assert_close(found, (quantiles + by[:steps] * width).sort(dim=-1).values)
     ascending = by.sort(dim=-1).values
     torch.testing.assert_close(moved(quantiles, ascending), quantiles + ascending[:steps] * width)
-    assert (moved(quantiles, ascending).diff(dim=-1) >= 0).all() and (found.diff(dim=-1) >= 0).all()
+    assert (found.diff(dim=-1) >= 0).all()
 
 
 @pytest.mark.parametrize("choices", [{"transform": "asinh"}, {"head": "gaussian", "skip": True, "reader_size": 8}])
