@@ -118,7 +118,8 @@ class Pipeline(TaskSettings):
         if len(set(labels)) < len(labels):
             raise ValueError(f"models: two candidates of one name in {labels}; give one of them a `name:`")
         for place, candidate in enumerate(self.models):
-            for line in refusals_of_task(candidate, self.static_covariates):
+            task = refusals_of_task(candidate, self.static_covariates)
+            for line in task + candidate.refusals_of_training(self.training):
                 raise ValueError(f"models.{place}: {line}")
         return self
 

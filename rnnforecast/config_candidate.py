@@ -56,6 +56,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "transform": "log",
             "lags": "cycles",
             "skip": True,
+            "reader_size": 256,
             "base": "moved",
             "mix": "step",
         },
@@ -75,10 +76,11 @@ TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "weighting": "spread",
         },
         "m4-hourly": {
-            "max_steps": 1_500,
-            "batch_size": 8,
+            "max_steps": 3_000,
+            "batch_size": 16,
+            "segment_length": 252,
+            "cutoffs_per_segment": 48,
             "learning_rate": 4e-3,
-            "cutoffs_per_segment": 64,
             "weighting": "both",
             "holdout": False,
             "validate_every": 500,
@@ -135,6 +137,15 @@ class Candidate(Parts):
         preset = PRESETS[self.model]
         ours = [name for name in rule.fields if name in preset and getattr(self, name) == preset[name]]
         return rule.told(self) + (f" (`model: {self.model}` sets {' and '.join(ours)})" if ours else "")
+
+    def refusals_of_training(self, training: Training) -> list[str]:
+        """One line for each choice that does not go with how it is trained."""
+        if self.conformal and not self.trained_by(training).holdout:
+            return [
+                "conformal: true with holdout: false: errors on a span that was learned from say little of those to "
+                "come; set holdout: true, or leave conformal out"
+            ]
+        return []
 
     @property
     def label(self) -> str:

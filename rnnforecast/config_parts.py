@@ -29,6 +29,13 @@ class Parts(Section):
     skip: bool = Field(
         False, description="Add a linear image of each step's inputs to its state, past the gates, for the decoder."
     )
+    reader_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Units of a network of two layers that reads a cutoff's inputs beside the recurrence, for the "
+        "decoder; 0: none.",
+    )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(
         "zero", description="State before the first step: zero, learned, or from static covariates (or the embedding)."
@@ -84,6 +91,11 @@ class Parts(Section):
         "quantiles", description="What is forecast: quantiles, a point, or a distribution's parameters."
     )
     loss: Literal["mae", "mse", "huber"] = Field("mae", description="Of the point head.")
+    conformal: bool = Field(
+        False,
+        description="Move each quantile by what it was off by on the validation span, step by step, in widths of the "
+        "forecast (conformalised quantile regression, Romano et al. 2019); a point's are made so anyway.",
+    )
 
 
 DEFAULTS: Final = {name: field.default for name, field in Parts.model_fields.items()}

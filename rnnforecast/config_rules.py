@@ -117,6 +117,13 @@ RULES: Final = (
         "leave context_length out, or choose decoder: direct, seq2seq, attention or parallel",
     ),
     Rule(
+        ("reader_size", "decoder"),
+        lambda size, decoder: size > 0 and decoder in STEPWISE_DECODERS,
+        "reader_size with decoder seq2seq or attention",
+        "they go on from the recurrence's state, in its size",
+        "choose decoder: direct or parallel, or leave reader_size out",
+    ),
+    Rule(
         ("decoder", "head"),
         lambda decoder, head: decoder == "autoregressive" and head == "quantiles",
         "decoder autoregressive with head quantiles",
@@ -172,6 +179,27 @@ RULES: Final = (
         "loss with a head other than point",
         "quantiles are trained by the pinball loss, distributions by their likelihood",
         "choose head: point, or leave loss out",
+    ),
+    Rule(
+        ("conformal", "head"),
+        lambda conformal, head: conformal and head == "point",
+        "conformal with head point",
+        "its quantiles are nothing but the errors on the validation span, with or without it",
+        "leave conformal out, or choose head: quantiles, gaussian or student_t",
+    ),
+    Rule(
+        ("conformal", "head"),
+        lambda conformal, head: conformal and head == "negative_binomial",
+        "conformal with head negative_binomial",
+        "counts moved by parts of a unit are no counts",
+        "leave conformal out, or choose head: quantiles, gaussian or student_t",
+    ),
+    Rule(
+        ("conformal", "decoder"),
+        lambda conformal, decoder: conformal and decoder == "autoregressive",
+        "conformal with decoder autoregressive",
+        "its quantiles are those of sample paths, which it draws one step after the other",
+        "leave conformal out, or choose decoder: direct",
     ),
     Rule(
         ("head", "scaling"),

@@ -68,8 +68,11 @@ class Forecaster:
         """Train on a long frame; its last `validation_steps` (auto: 3 horizons, a sixth at most) decide when to stop.
 
         `checkpoints`: a folder; a fit that was interrupted goes on from what it left there. Raises FrameError,
-        WindowError, FittedError.
+        WindowError, FittedError; ConfigError where the parts do not go with how they are trained.
         """
+        refused = self.candidate.refusals_of_training(self.training)
+        if refused:
+            raise ConfigError("\n".join(refused))
         from rnnforecast import training  # Lightning takes seconds to import, and forecasting needs none of it
 
         task, panel = Task.of(self.settings, frame)

@@ -1,6 +1,6 @@
 """What a network learns without gradients: the units of target and covariates before training, errors after it."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from rnnforecast.batches import Segment
 from rnnforecast.learner import following, validation_cutoffs
-from rnnforecast.nn import transform
-from rnnforecast.nn.head_point import PointHead
+from rnnforecast.nn import conformal, transform
 from rnnforecast.nn.network import Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.panel import Panel
 
 SMALLEST = 1e-6
+CALIBRATED, FEWEST_OF_LANE = 4_096, 4  # cutoffs of the validation span that quantiles are moved by, about
 
 
 def standardise(network: Network, panel: Panel, train_end: Tensor) -> None:
@@ -56,21 +56,22 @@ def _moments(parts: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> Tensor:
     return torch.stack([middle.nan_to_num(0.0), spread.nan_to_num(1.0).clamp(min=SMALLEST)]).float()
 
 
-def calibrate(network: Network, batches: Iterable[Segment]) -> None:
-    """Give a point forecast its interval: the errors that it makes on the validation span, step by step."""
-    if not isinstance(network.head, PointHead):
+def calibrate(network: Network, batches: Sequence[Segment]) -> None:
+    """Move a point's quantiles, and where the parts say so any other head's, by their errors on the validation span."""
+    if network.head.offsets is None:
         return
     network.eval()
     errors, masks = [], []
     bend = network.config.parts.transform
+    most = max(FEWEST_OF_LANE, CALIBRATED // sum(len(batch.fresh) for batch in batches))
     with torch.inference_mode():
         for batch in batches:
             encoding, _ = network.encode(batch.inputs, network.remember(batch.before))
-            at = validation_cutoffs(batch)
+            at = validation_cutoffs(batch, most)
             actual, weight = following(batch, at, network.config.horizon, bent=bend)
-            mean, _ = predict(network, encoding, at)
-            scale = encoding.units.at(encoding.places(at)).scale
-            miss = (actual - transform.forward(bend, mean)) / scale[..., None]
-            errors.append(miss.flatten(0, 1))
+            _, quantiles = predict(network, encoding, at)
+            scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
+            bent = transform.forward(bend, quantiles)
+            errors.append(((actual[..., None] - bent) / scale / conformal.unit(bent / scale)).flatten(0, 1))
             masks.append(weight.flatten(0, 1))
-    network.head.set_residuals(torch.cat(errors), torch.cat(masks))
+    network.head.offsets = conformal.offsets(torch.cat(errors), torch.cat(masks), network.head.levels)

@@ -23,6 +23,7 @@ FACTORS = {
         {"num_layers": 2, "residual": True},
     ],
     "skip": [{"skip": False}, {"skip": True}],
+    "reader": [{"reader_size": 0}, {"reader_size": 8}],
     "dropout": [{"dropout": 0.0}, {"dropout": 0.2}],
     "bidirectional": [{"bidirectional": False}, {"bidirectional": True}],
     "start": [{"start": word} for word in ("zero", "learned", "static")],
@@ -58,6 +59,7 @@ FACTORS = {
         {"head": "student_t", "loss": "mae"},
         {"head": "negative_binomial", "loss": "mae"},
     ],
+    "conformal": [{"conformal": False}, {"conformal": True}],
 }
 TRIES = 4  # networks made for each that is kept: the one with the most new pairs
 

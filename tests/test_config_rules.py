@@ -47,6 +47,7 @@ REFUSED = [
         "carried recurrence",
         "leave context_len",
     ),
+    ({"reader_size": 8, "decoder": "seq2seq"}, "from the recurrence's state", "choose decoder: direct or parallel"),
     ({"decoder": "autoregressive"}, "a distribution to draw", "choose head: student_t"),
     ({"sample_paths": 50}, "draw no paths", "choose decoder: autoregressive"),
     ({"teacher_forcing_ratio": 0.5}, "their own forecast of the step before", "choose decoder: seq2seq or attention"),
@@ -54,6 +55,13 @@ REFUSED = [
     ({"attention": "dot"}, "no other decoder attends", "choose decoder: attention"),
     ({"attention_length": 20}, "no other decoder attends", "choose decoder: attention"),
     ({"decoder": "attention", "attention_length": 8, "patch_length": 12}, "over segments", "at least patch_length"),
+    ({"conformal": True, "head": "point"}, "errors on the validation span", "leave conformal out"),
+    ({"conformal": True, "head": "negative_binomial", "scaling": "mean"}, "no counts", "choose head: quantiles"),
+    (
+        {"conformal": True, "decoder": "autoregressive", "head": "gaussian"},
+        "those of sample paths",
+        "leave conformal out, or choose decoder",
+    ),
     ({"loss": "mse"}, "trained by the pinball loss", "choose head: point"),
     ({"head": "negative_binomial"}, "a shift makes them negative", "choose scaling: mean"),
     ({"head": "negative_binomial", "scaling": "mean", "transform": "log"}, "no count", "leave transform out"),
@@ -230,6 +238,10 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
             for word in ("standard", "ewm", "robust", "last", "revin", "offset")
         ),
         *(({"head": "negative_binomial"}, {"transform": word}) for word in ("log", "asinh")),
+        ({"conformal": True}, {"decoder": "autoregressive"}),
+        *(({"reader_size": 8}, {"decoder": word}) for word in ("seq2seq", "attention")),
+        ({"reader_size": 8}, {"teacher_forcing_ratio": 0.5}),
+        *(({"conformal": True}, {"head": word}) for word in ("point", "negative_binomial")),
     ]
     grid = [parts.model_dump() for parts in combinations.covering()]
     levels = {(factor, index): each for factor, all_ in combinations.FACTORS.items() for index, each in enumerate(all_)}
@@ -244,7 +256,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
 
 def test_the_grid_is_small_allowed_and_the_same_for_one_seed():
     grid = combinations.covering()
-    assert 48 <= len(grid) <= 56  # 44 for scaling x head, where counts have two scalings and meet six decoders
+    assert 48 <= len(grid) <= 58  # 44 for scaling x head, where counts have two scalings and meet six decoders
     assert all(not refusals(parts) and parts.hidden_size == 8 and parts.num_layers <= 2 for parts in grid)
     assert combinations.covering() == grid
     assert combinations.covering(seed=1) != grid

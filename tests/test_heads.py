@@ -195,7 +195,7 @@ def test_training_a_head_alone_finds_the_middle_of_the_data(name):
     assert found.location(raw.detach().expand(500, 1, -1), base)[0].item() == pytest.approx(6.0, abs=0.35)
 
 
-@pytest.mark.parametrize(("name", "kept"), [(name, {"residuals"} if name == "point" else set()) for name in HEADS])
+@pytest.mark.parametrize(("name", "kept"), [(name, {"offsets"} if name == "point" else set()) for name in HEADS])
 def test_only_what_was_learned_is_saved_with_the_network(name, kept):
     assert set(head(name).state_dict()) == kept
 
@@ -264,41 +264,31 @@ def test_the_loss_of_a_point_is_the_one_chosen(loss, expected):
     assert found.loss(raw, base, actual, scale=torch.ones(2)).tolist() == expected
 
 
-def test_the_quantiles_of_a_point_are_the_errors_quantiles_around_it():
+def test_a_point_lies_in_the_middle_and_its_quantiles_are_its_offsets_around_it():
     found = head("point")
-    random = np.random.default_rng(1)
-    errors = random.normal(size=(300, HORIZON)) * np.arange(1, HORIZON + 1)
-    mask = random.random((300, HORIZON)) < 0.7
-    found.set_residuals(torch.tensor(np.where(mask, errors, np.nan)).float(), torch.tensor(mask))
     raw, base, _, scale = (part.float() for part in drawn(found))
-    forecast = found.quantiles(raw, base, scale=scale)
-    for step in range(HORIZON):
-        expected = np.quantile(errors[mask[:, step], step], LEVELS)
-        around = (forecast[:, step] - found.location(raw, base)[:, step, None]).numpy()
-        assert around == pytest.approx(np.tile(expected, (30, 1)), abs=1e-5)
-    assert torch.equal(found.mean(raw, base, scale=scale), base + raw[..., 0])
-    assert torch.equal(found.sample(raw, base, base, scale=scale), base + raw[..., 0])
+    found.offsets = torch.randn(HORIZON, len(LEVELS)).sort(dim=-1).values
+    mean, forecast = found.summary(raw, base, scale=scale)
+    assert torch.equal(mean, base + raw[..., 0])
+    torch.testing.assert_close(forecast, mean[..., None] + found.offsets)
+    assert torch.equal(found.sample(raw, base, base, scale=scale), mean)
+    assert torch.equal(found.quantiles(raw, base, scale=scale), mean[..., None].expand_as(forecast))
 
 
-def test_a_step_with_few_errors_takes_those_of_all_steps():
-    found = head("point")
-    errors, mask = torch.randn(40, HORIZON), torch.ones(40, HORIZON, dtype=torch.bool)
-    mask[19:, 2] = False
-    found.set_residuals(errors, mask)
-    assert found.residuals[2].numpy() == pytest.approx(np.quantile(errors[mask].numpy(), LEVELS), abs=1e-5)
-    assert found.residuals[0].numpy() == pytest.approx(np.quantile(errors[:, 0].numpy(), LEVELS), abs=1e-5)
-    mask[19, 2] = True  # twenty are enough
-    found.set_residuals(errors, mask)
-    assert found.residuals[2].numpy() == pytest.approx(np.quantile(errors[:20, 2].numpy(), LEVELS), abs=1e-5)
-
-
-def test_without_errors_a_point_has_no_width_and_a_shorter_horizon_takes_the_first_steps():
-    found = head("point")
-    found.set_residuals(torch.randn(50, HORIZON), torch.zeros(50, HORIZON, dtype=torch.bool))
-    assert not found.residuals.any()
-    found.set_residuals(torch.randn(50, HORIZON), torch.ones(50, HORIZON, dtype=torch.bool))
-    forecast = found.quantiles(torch.zeros(7, 2, 1), torch.zeros(7, 2), scale=torch.ones(7, 2))
-    assert torch.equal(forecast, found.residuals[:2].expand(7, -1, -1))
+@pytest.mark.parametrize("name", ["quantiles", "gaussian", "student_t"])
+def test_offsets_move_the_quantiles_of_any_head_and_they_do_not_cross(name):
+    found, plain = head(name, conformal=True), head(name)
+    raw, base, _, scale = (part.float() for part in drawn(found, wild=0.3))
+    _, before = plain.summary(raw, base, scale=scale)
+    assert torch.equal(found.summary(raw, base, scale=scale)[1], before)  # none yet
+    found.offsets = torch.randn(HORIZON, len(LEVELS))
+    _, after = found.summary(raw, base, scale=scale)
+    width = (before[..., -1:] - before[..., :1]).numpy()
+    expected = np.sort(before.numpy() + found.offsets.numpy() * width, axis=-1)
+    np.testing.assert_allclose(after.numpy(), expected, rtol=1e-5, atol=1e-5)
+    if name == "quantiles":  # the mean is that of what is forecast
+        mean, _ = found.summary(raw, base, scale=scale)
+        torch.testing.assert_close(mean, after @ torch.tensor(mean_weights(LEVELS)))
 
 
 # Transforms

@@ -129,6 +129,20 @@ def test_a_skip_adds_a_linear_image_of_each_step_to_what_the_recurrence_says_of_
     torch.testing.assert_close(window[1], behind[1] + image)
 
 
+def test_a_reader_shows_the_decoder_what_the_encoder_saw_of_the_same_step():
+    """The inputs that the encoder keeps of every step, for sample paths, are those that are looked at again."""
+    model = untrained("lstm", decoder="autoregressive", head="gaussian", reader_size=5, embedding_size=2, lags=(1, 7))
+    net = model.network
+    encoding = whole_pass(model, Panel.from_frame(waves((60,), gaps=0.3), "1h"), 60)
+    beside = net.encoder.reader(encoding.seen)
+    net.decoder.outer.weight.data.normal_()
+    context = torch.cat([encoding.contexts, beside], dim=-1)
+    expected = net.decoder.outer(torch.nn.functional.gelu(net.decoder.inner(context))).detach()
+    for at in (None, torch.tensor([[0, 3, 59]])):
+        found = net.decode(encoding, at).raw[0, :, 0].detach()
+        torch.testing.assert_close(found, expected[0] if at is None else expected[0, at[0]])
+
+
 @pytest.mark.parametrize(
     ("seasons", "horizon", "expected"),
     [

@@ -33,6 +33,8 @@ class Encoder(nn.Module):
         if parts.init != "default" or parts.forget_bias:
             initialise(self.recurrence, parts.init, forget_bias=parts.forget_bias)
         self.skip = nn.Linear(features, size) if parts.skip else None
+        # What the decoder is shown of a cutoff's inputs: read there alone, where `skip` runs at every step.
+        self.reader = _reader(features, parts.reader_size) if parts.reader_size else None
         self.merge = nn.Linear(2 * size, size) if parts.bidirectional else None
         hidden, cell = (part[:, 0] for part in self.recurrence.initial(1))  # [S, D] each
         self.shapes = (hidden.shape, cell.shape)
@@ -92,6 +94,10 @@ class Encoder(nn.Module):
             return (outputs[:, -1] if self.recurrence.residual else hidden[-1]), outputs
         forward, backward = outputs.chunk(2, dim=-1)  # each has read the whole window at its own end
         return self.merge(torch.cat([forward[:, -1], backward[:, 0]], dim=-1)), self.merge(outputs)
+
+
+def _reader(features: int, size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, size), nn.GELU(), nn.Linear(size, size), nn.GELU())
 
 
 def _flat(state: Memory) -> Memory:

@@ -14,8 +14,15 @@ from rnnforecast.nn.quantile_loss import quantile_loss, softplus
 
 def build(parts: Parts, horizon: int, levels: tuple[float, ...]) -> Head:
     """The head of a network made of `parts` that forecasts `horizon` steps at these quantile levels, ascending."""
+    found = _family(parts, levels)
+    if parts.head == "point" or parts.conformal:
+        found.offsets = torch.zeros(horizon, len(levels))
+    return found
+
+
+def _family(parts: Parts, levels: tuple[float, ...]) -> Head:
     if parts.head == "point":
-        return PointHead(horizon, levels, loss=parts.loss)
+        return PointHead(levels, loss=parts.loss)
     if parts.head == "gaussian":
         return GaussianHead(levels)
     if parts.head == "student_t":
@@ -47,7 +54,7 @@ class QuantileHead(Head):
         return self.quantiles(raw, base, scale=scale) @ self.weights
 
     def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.quantiles(raw, base, scale=scale)
+        found = self.moved(self.quantiles(raw, base, scale=scale))
         first, *rest = mean_weights(self.levels)
         mean = found[..., 0] * first
         for index, weight in enumerate(rest, 1):

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from rnnforecast.nn import conformal
+
 
 class Head(nn.Module, ABC):
     """One family of forecasts. A module, so that what it holds moves and is saved with the network."""
@@ -15,6 +17,11 @@ class Head(nn.Module, ABC):
     outputs: int  # O
     levels: tuple[float, ...]
     degree = 1  # of the loss in the units of errors: 2 of a squared one
+    offsets: Tensor | None  # [H, Q] by which `summary` moves the quantiles (see `conformal`), if at all
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("offsets", None)
 
     @abstractmethod
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
@@ -34,8 +41,12 @@ class Head(nn.Module, ABC):
         return self.location(raw, base)
 
     def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean [..., H] and quantiles [..., H, Q] together."""
-        return self.mean(raw, base, scale=scale), self.quantiles(raw, base, scale=scale)
+        """Mean [..., H] and quantiles [..., H, Q] together, these moved by the offsets where there are any."""
+        return self.mean(raw, base, scale=scale), self.moved(self.quantiles(raw, base, scale=scale))
+
+    def moved(self, quantiles: Tensor) -> Tensor:
+        """Quantiles [..., H, Q] as they are forecast."""
+        return quantiles if self.offsets is None else conformal.moved(quantiles, self.offsets)
 
     @abstractmethod
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:

@@ -181,7 +181,7 @@ class Lanes(Buffers):
         """What the newest step of lanes leaves to forecast from; known covariates of the steps ahead [b, H, K]."""
         kept, config = self.kept, self.config
         head, ordinals = self._head(which), kept.newest[which]
-        past = self._past(which, head, ordinals if config.window else None)
+        past = self._past(which, head, ordinals if config.looks_again else None)
         shift, scale, level = kept.units[which].flatten(0, 1)[:, None].unbind(dim=-1)
         contexts = kept.contexts[which]
         if config.window:

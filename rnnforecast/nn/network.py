@@ -8,10 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rnnforecast.nn import base, features, head, scaling, transform
-from rnnforecast.nn.decoder import Ahead, Decoded, DirectDecoder
-from rnnforecast.nn.decoder_parallel import ParallelDecoder
-from rnnforecast.nn.decoder_recurrent import RecurrentDecoder
+from rnnforecast.nn import base, decoders, features, head, scaling, transform
+from rnnforecast.nn.decoder import Ahead, Decoded
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
 from rnnforecast.nn.memory import State, extend, filled_forward, newest, since_reading
@@ -21,7 +19,6 @@ from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import NetworkConfig
 
 UNKNOWN_SERIES = 0.1  # share of training lanes whose series is not named, so that a new one can be forecast
-PARALLEL_SEGMENT = 12  # steps, of a parallel decoder over an encoder without segments
 
 
 class Inputs(NamedTuple):
@@ -72,7 +69,7 @@ class Network(nn.Module):
         self.config = config
         self.memory = config.memory
         parts, channels = config.parts, config.channels
-        size = parts.hidden_size
+        size = parts.hidden_size + parts.reader_size
         self.embedding = nn.Embedding(config.series + 1, parts.embedding_size) if parts.embedding_size else None
         width = features.count(channels, parts.patch_length, config.lags, config.covariates, parts.scaling)
         width += config.statics
@@ -88,8 +85,7 @@ class Network(nn.Module):
         self.register_buffer("linear", torch.zeros(steps, ahead) if steps else None)
         self.register_buffer("misses", torch.ones(ahead) if steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
-        self.decoder = _decoder(config, self.head)
-        self.decoder.outer.dropout = parts.dropout
+        self.decoder = decoders.build(config, self.head, context_size=size)
         self.past_stats: Tensor
         self.known_stats: Tensor
         self.static_stats: Tensor
@@ -189,6 +185,9 @@ class Network(nn.Module):
         units = encoding.units.at(places)
         shift, scale = units.shift[..., None], units.scale[..., None]
         context, states, valid = self._contexts(encoding, places, units)
+        if self.encoder.reader is not None:
+            looked = self._look(encoding.past, places, units, static=encoding.static)
+            context = torch.cat([context, self.encoder.reader(looked).float()], dim=-1)
         centre = self._base(encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -307,38 +306,3 @@ class Network(nn.Module):
     def _flat(self, rows: Tensor) -> Tensor:
         """Rows [R, K, H] as flat cutoffs with channels side by side, [N, H, C]."""
         return rows.unflatten(0, (-1, self.config.channels)).permute(0, 2, 3, 1).flatten(0, 1)
-
-
-def _decoder(config: NetworkConfig, chosen: head.Head) -> DirectDecoder | ParallelDecoder | RecurrentDecoder:
-    """The decoder that the parts name."""
-    parts, size = config.parts, config.parts.hidden_size
-    if parts.decoder in ("seq2seq", "attention"):
-        return RecurrentDecoder(
-            size,
-            cell=parts.cell,
-            activation=parts.activation,
-            channels=config.channels,
-            outputs=chosen.outputs,
-            known=config.known,
-            location=chosen.location,
-            attention=parts.attention if parts.decoder == "attention" else None,
-        )
-    if parts.decoder == "parallel":
-        segment = parts.patch_length if parts.patch_length > 1 else min(PARALLEL_SEGMENT, config.horizon)
-        return ParallelDecoder(
-            size,
-            config.horizon,
-            segment=segment,
-            channels=config.channels,
-            outputs=chosen.outputs,
-            known=config.known,
-            cell=parts.cell,
-            activation=parts.activation,
-        )
-    return DirectDecoder(
-        size,
-        config.learned_horizon,
-        channels=config.channels,
-        outputs=chosen.outputs,
-        known=config.known,
-    )

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from rnnforecast.nn import transform
 from rnnforecast.nn.committee import apart, each
-from rnnforecast.nn.head_point import PointHead
 from rnnforecast.nn.memory import State, pick
 from rnnforecast.nn.network import Encoding, Forecast, Inputs, Network
 
@@ -33,10 +32,10 @@ def _predict(network: Network, encoding: Encoding, at: Tensor, *, state: State |
     if not network.config.sampled:
         return network.summary(network.decode(encoding, at))
     drawn = paths(network, encoding, at, state=state)  # [R, K, H, paths]
-    if isinstance(network.head, PointHead):  # one path, and around it the errors of such paths on the validation span
+    if network.head.offsets is not None:  # a point: one path, and around it the errors of such on the validation span
         bent = transform.forward(network.config.parts.transform, drawn)
         scale = encoding.units.at(encoding.places(at)).scale[..., None, None]
-        around = transform.inverse(network.config.parts.transform, bent + scale * network.head.residuals)
+        around = transform.inverse(network.config.parts.transform, bent + scale * network.head.offsets)
         return drawn[..., 0], around
     levels = torch.tensor(network.config.quantile_levels, device=at.device)
     return drawn.mean(dim=-1), torch.quantile(drawn, levels, dim=-1).movedim(0, -1)

@@ -52,6 +52,11 @@ class NetworkConfig:
         return self.parts.context_length or 0
 
     @property
+    def looks_again(self) -> bool:
+        """Whether inputs are looked at when a forecast is made, not only when a step is read."""
+        return bool(self.window or self.parts.reader_size)
+
+    @property
     def reach(self) -> int:
         """Steps before the newest one whose covariates are looked at together with it."""
         return max(self.window, self.parts.patch_length) - 1
@@ -101,4 +106,4 @@ class NetworkConfig:
         forecast = self.channels * self.horizon * len(self.quantile_levels) * 4
         looked_at = (self.attended + self.window) * parts.hidden_size * 2
         drawn = parts.sample_paths * self.channels * (self.memory * 10 + self.horizon) if self.sampled else 0
-        return forecast + looked_at + drawn
+        return forecast + looked_at + drawn + 4 * parts.reader_size
