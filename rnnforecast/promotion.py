@@ -102,8 +102,9 @@ def _judge(
     """Whether the best takes the alias, and the sentence that says why."""
     score = _score(best.row, metric)
     plainly = ""
-    if not best.is_network:
-        plainly = " (a baseline: no network did better)" if any(r.is_network for r in rivals) else " (a baseline)"
+    if best.kind == "baseline":
+        networks = any(rival.kind == "network" for rival in rivals)
+        plainly = " (a baseline: no network did better)" if networks else " (a baseline)"
     if present is None or present.score is None:
         why = "the first champion" if present is None else f"takes over from {present.name}, which cannot be scored now"
         return True, f"{best.label}: {metric} {score:.4g} is the best of {len(rivals)} {on}; {why}{plainly}"

@@ -34,7 +34,8 @@ def log(pipeline: Pipeline, **scores: float) -> list[Logged]:
         run = store.create_run(experiment).info.run_id
         tags = {"candidate": label, "mase": score}
         version = store.create_model_version(pipeline.name, f"/models/{run}", run_id=run, tags=tags).version
-        entries.append(Logged(label, str(version), run, {"model": label, "mase": score}, label in NETWORKS))
+        kind = "network" if label in NETWORKS else "baseline"
+        entries.append(Logged(label, str(version), run, {"model": label, "mase": score}, kind))
     return entries
 
 
