@@ -17,7 +17,7 @@ import torch
 from benchmarks.defaults_sets import SETS, rows
 from rnnforecast import backtest, combination, config, table, windows
 from rnnforecast.baselines import BaselineModel
-from rnnforecast.combination import CombinedModel
+from rnnforecast.combination import chosen_by
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedError, FittedModel
 from rnnforecast.guess import guess
@@ -56,7 +56,7 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         {label: score(model, late, later, history=panel, season=season) for label, model in part.items()}
         for part in (models, references)
     )
-    champion = board[0]["model"]
+    champion = min(board, key=lambda row: chosen_by(models[row["model"]].candidate.kind, row[plan.metric]))["model"]
     return {
         "series": len(panel),
         "steps": int(panel.lengths.median()),
@@ -111,9 +111,9 @@ def fitted(
     for candidate in pipeline.models:
         try:
             if candidate.kind == "combination":
-                board = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=pipeline.backtest.metric)
-                chosen = combination.members([models[row["model"]].candidate for row in board])
-                models[candidate.label] = CombinedModel(candidate, [models[each.label] for each in chosen])
+                rows = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=pipeline.backtest.metric)
+                scores = {row["model"]: row[pipeline.backtest.metric] for row in rows}
+                models[candidate.label] = combination.combine(candidate, models, scores)
             else:
                 models[candidate.label] = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
         except FittedError as error:

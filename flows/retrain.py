@@ -126,17 +126,17 @@ def fit(
 
 
 def combine(work: Study, candidate: Candidate) -> tuple[FittedModel, backtest.Result]:
-    """The mean of the best network and the best baseline of those that are kept; its backtest is the mean of theirs."""
-    places = {each.label: work.place(each) for each in work.loaded.models if each.label != candidate.label}
-    results = {
-        label: study.kept_result(place, label) for label, place in places.items() if (place / study.FACTS).exists()
-    }
+    """The combination of the candidates that are kept; its backtest is the mean of theirs."""
+    metric = work.loaded.backtest.metric
+    places = {each.label: work.place(each) for each in work.loaded.models if each.kind != "combination"}
+    kept = {label: place for label, place in places.items() if (place / study.FACTS).exists()}
+    results = {label: study.kept_result(place, label) for label, place in kept.items()}
     board, _ = boards(work, list(results.values()))
-    chosen = combination.members([work.candidate(label) for label in board[MODEL]])
-    model = combination.CombinedModel(candidate, [study.kept_model(places[each.label]) for each in chosen])
-    theirs = [results[each.label] for each in chosen]
-    scored = combination.average([result.scored for result in theirs])
-    return model, backtest.Result(candidate.label, scored, sum(result.seconds for result in theirs))
+    scores = dict(board.select(MODEL, backtest.decisive(metric, board[metric])).iter_rows())
+    model = combination.combine(candidate, {label: study.kept_model(place) for label, place in kept.items()}, scores)
+    members = [results[each.candidate.label] for each in model.members]
+    scored = combination.average([result.scored for result in members], model.weights)
+    return model, backtest.Result(candidate.label, scored, sum(result.seconds for result in members))
 
 
 def boards(work: Study, results: list[backtest.Result]) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -1,12 +1,14 @@
-"""The mean of a network's forecasts and a baseline's, as a model of its own.
+"""The weighted mean of several models' forecasts, as a model of its own.
 
-What two methods of different kinds miss is seldom the same, and their mean misses less than most methods do by
-themselves (Bates and Granger 1969; all but one of the best in the M4 competition: Makridakis et al. 2020).
+What methods of different kinds miss is seldom the same: their mean misses less than most of them do by themselves, and
+is seldom far behind the best (Bates and Granger 1969; the M4 competition: Makridakis et al. 2020).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
+import numpy as np
 import polars as pl
 
 from rnnforecast.columns import MEAN, levels_of, quantiles
@@ -14,36 +16,59 @@ from rnnforecast.config import Candidate
 from rnnforecast.fitted import FittedError, FittedModel, write_settings
 from rnnforecast.panel import Cutoffs, Panel
 
+MEMBERS: Final = {"network": 1, "baseline": 2}  # the best of each kind, so many
+SAFER: Final = 0.1  # a combination is taken though another is ahead by up to this share: so much is often chance
+
 
 class CombinedModel:
-    """Fitted models of one task as one: the mean of what they forecast; see `FittedModel`."""
+    """Fitted models of one task as one: the mean of what they forecast, with `weights`; see `FittedModel`."""
 
-    def __init__(self, candidate: Candidate, members: Sequence[FittedModel]) -> None:
-        self.task, self.candidate, self.members = members[0].task, candidate, tuple(members)
+    def __init__(self, candidate: Candidate, members: Sequence[FittedModel], weights: Sequence[float]) -> None:
+        self.task, self.candidate = members[0].task, candidate
+        self.members, self.weights = tuple(members), tuple(weights)
 
     def forecast_at(self, panel: Panel, cutoffs: Cutoffs) -> pl.DataFrame:
         """A forecast frame from each cutoff."""
-        return average([member.forecast_at(panel, cutoffs) for member in self.members])
+        return average([member.forecast_at(panel, cutoffs) for member in self.members], self.weights)
 
     def save(self, folder: Path) -> None:
         """Each member in a sub-folder of its own."""
         places = [f"{place}-{member.candidate.model}" for place, member in enumerate(self.members)]
-        write_settings(folder, self.task, self.candidate, members=places)
+        write_settings(folder, self.task, self.candidate, members=places, weights=self.weights)
         for place, member in zip(places, self.members, strict=True):
             member.save(folder / place)
 
 
-def average(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The mean of forecast frames of the same rows: of their means, and of each quantile."""
+def average(frames: Sequence[pl.DataFrame], weights: Sequence[float]) -> pl.DataFrame:
+    """The weighted mean of forecast frames of the same rows: of their means, and of each quantile."""
     names = [MEAN, *quantiles(levels_of(frames[0].columns))]
-    return frames[0].with_columns(
-        sum((frame[name] for frame in frames[1:]), frames[0][name]) / len(frames) for name in names
-    )
+    mean = np.average([frame.select(names).to_numpy() for frame in frames], axis=0, weights=weights)
+    return frames[0].with_columns(pl.Series(name, mean[:, place]) for place, name in enumerate(names))
 
 
-def members(ranked: Sequence[Candidate]) -> tuple[Candidate, Candidate]:
-    """The first network and the first baseline of candidates, best first. Raises FittedError where one is missing."""
-    found = [next((each for each in ranked if each.kind == kind), None) for kind in ("network", "baseline")]
-    if found[0] is None or found[1] is None:
-        raise FittedError("a combination is of a network and a baseline; of one kind there is none")
-    return found[0], found[1]
+def combine(
+    candidate: Candidate, models: Mapping[str, FittedModel], scores: Mapping[str, float | None]
+) -> CombinedModel:
+    """The best network and the two best baselines of `models`, by their scores in a backtest (less is better).
+
+    Their weights are as the inverse squares of the scores. Raises FittedError where one kind is missing.
+    """
+    known = {label: score for label in models if (score := scores[label]) is not None}
+    ranked = [models[label] for label in sorted(known, key=lambda label: known[label]) if not _repeated(models[label])]
+    found: list[FittedModel] = []
+    for kind, most in MEMBERS.items():
+        mine = [model for model in ranked if model.candidate.kind == kind][:most]
+        if not mine:
+            raise FittedError(f"a combination is of a network and baselines; no {kind} has a score")
+        found += mine
+    return CombinedModel(candidate, found, [max(known[each.candidate.label], 1e-12) ** -2 for each in found])
+
+
+def chosen_by(kind: str, score: float) -> float:
+    """What a candidate is chosen by: its score, of which a combination is forgiven a tenth."""
+    return score / (1 + SAFER) if kind == "combination" else score
+
+
+def _repeated(model: FittedModel) -> bool:
+    """Without a season, the seasonal naive forecast is the naive one."""
+    return model.candidate.model == "seasonal_naive" and model.task.season_length == 1

@@ -63,10 +63,14 @@ class Training(Section):
 class Backtest(Section):
     """How candidates are compared: rolling origin over the last part of every series."""
 
-    test_steps: int | Literal["auto"] = Field("auto", description="Last steps, seen by no training; auto: 3 horizons.")
+    test_steps: int | Literal["auto"] = Field(
+        "auto", description="Last steps, seen by no training; auto: 3 horizons, up to 10 where series are few."
+    )
     validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
     stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")
-    metric: Literal["mase", "wql", "mae", "rmse", "smape"] = Field("mase", description="What the champion is best in.")
+    metric: Literal["mase", "wql", "both", "mae", "rmse", "smape"] = Field(
+        "mase", description="What the champion is best in; both: the geometric mean of MASE and WQL."
+    )
 
 
 class Schedules(Section):

@@ -29,7 +29,8 @@ def load_model(folder: Path) -> FittedModel:
     """A stored model, whatever its kind."""
     _, candidate, settings = read_settings(folder)
     if candidate.kind == "combination":
-        return CombinedModel(candidate, [load_model(folder / place) for place in settings["members"]])
+        members = [load_model(folder / place) for place in settings["members"]]
+        return CombinedModel(candidate, members, settings["weights"])
     return RecurrentModel.load(folder) if candidate.is_network else BaselineModel.load(folder)
 
 

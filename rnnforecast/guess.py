@@ -139,6 +139,7 @@ def _write(source: dict[str, Any], frame: pl.DataFrame, step: Frequency, told: l
     tried = ", ".join(str(length) for length in step.season_lengths())
     lines.append(f"season_length: {season}" if step.is_integer else f"season_length: auto  # tried: {tried} steps")
     lines.append(f"horizon: {horizon}  # steps to forecast")
+    lines.append("backtest: {metric: both}  # the champion is best in the median (MASE) and the quantiles (WQL) alike")
     if count * season <= ETS_SEASONS and season <= ETS_SEASON:
         place = DEFAULT_MODELS.index("auto_theta")
         models = (*DEFAULT_MODELS[:place], "auto_ets", *DEFAULT_MODELS[place:])

@@ -1,0 +1,74 @@
+"""The combination: whose mean it is, with which weights, and that it is a model like any other."""
+
+import numpy as np
+import pytest
+import torch
+from builders import task, untrained, waves
+
+from rnnforecast.baselines import BaselineModel
+from rnnforecast.combination import average, chosen_by, combine
+from rnnforecast.config import Candidate
+from rnnforecast.fitted import FittedError
+from rnnforecast.forecast import load_model
+from rnnforecast.panel import Cutoffs, Panel
+
+AT = Cutoffs(torch.tensor([0, 0, 1]), torch.tensor([60, 80, 70]))
+VALUES = ["mean", "q0.1", "q0.5", "q0.9"]
+TOGETHER = Candidate(model="combination", name="together")
+
+
+def models(*names, of=None):
+    of = of or task()
+    baselines = {name: BaselineModel(of, Candidate(model=name)) for name in names}
+    return {"gru": untrained("gru", of), "lstm": untrained("lstm", of), **baselines}
+
+
+def test_it_is_the_best_network_and_the_two_best_baselines_weighted_by_the_inverse_squares_of_their_scores(tmp_path):
+    kept = models("naive", "seasonal_naive", "auto_theta")
+    scores = {"gru": 1.0, "lstm": 0.5, "naive": 2.0, "seasonal_naive": 1.0, "auto_theta": 4.0}
+    model = combine(TOGETHER, kept, scores)
+    assert [member.candidate.label for member in model.members] == ["lstm", "seasonal_naive", "naive"]
+    panel = Panel.from_frame(waves(), "1h")
+    found = model.forecast_at(panel, AT)
+    parts = {name: kept[name].forecast_at(panel, AT) for name in ("lstm", "seasonal_naive", "naive")}
+    for row in (0, 7, 17):
+        for name in VALUES:
+            # weights 1 / 0.25, 1 / 1, 1 / 4
+            expected = 4 * parts["lstm"][name][row] + parts["seasonal_naive"][name][row] + parts["naive"][name][row] / 4
+            assert found[name][row] == pytest.approx(expected / 5.25)
+    assert found.drop(VALUES).equals(parts["lstm"].drop(VALUES))
+    assert (found["q0.1"] <= found["q0.5"]).all()
+    assert (found["q0.5"] <= found["q0.9"]).all()
+    model.save(tmp_path / "kept")
+    again = load_model(tmp_path / "kept")
+    assert (again.candidate, again.task) == (TOGETHER, model.task)
+    assert again.forecast_at(panel, AT).equals(found)
+
+
+def test_a_seasonal_naive_without_a_season_is_the_naive_one_and_is_not_taken_twice():
+    of = task(seasons=(1,))
+    kept = models("naive", "seasonal_naive", "auto_theta", of=of)
+    scores = {"gru": None, "lstm": 3.0, "naive": 1.0, "seasonal_naive": 1.0, "auto_theta": 2.0}
+    assert [each.candidate.label for each in combine(TOGETHER, kept, scores).members] == ["lstm", "naive", "auto_theta"]
+
+
+@pytest.mark.parametrize(("label", "kind"), [("naive", "network"), ("gru", "baseline")])
+def test_of_one_kind_alone_there_is_no_combination(label, kind):
+    kept = {label: models("naive")[label]}
+    with pytest.raises(FittedError, match=f"of a network and baselines; no {kind} has a score"):
+        combine(TOGETHER, kept, {label: 1.0})
+
+
+def test_a_perfect_member_takes_all_the_weight_and_the_average_is_numpys():
+    kept = models("naive")
+    model = combine(TOGETHER, kept, {"gru": 0.0, "lstm": 1.0, "naive": 1.0})
+    panel = Panel.from_frame(waves(), "1h")
+    found, alone = model.forecast_at(panel, AT), kept["gru"].forecast_at(panel, AT)
+    assert found["q0.5"].to_numpy() == pytest.approx(alone["q0.5"].to_numpy())
+    halves = average([alone, kept["naive"].forecast_at(panel, AT)], [1.0, 1.0])["mean"].to_numpy()
+    naive = kept["naive"].forecast_at(panel, AT)["mean"].to_numpy()
+    assert halves == pytest.approx(np.mean([alone["mean"].to_numpy(), naive], axis=0))
+
+
+def test_a_combination_is_chosen_up_to_a_tenth_behind():
+    assert chosen_by("combination", 1.09) < chosen_by("network", 1.0) < chosen_by("combination", 1.11)
