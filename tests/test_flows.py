@@ -175,10 +175,9 @@ def test_a_combination_is_made_of_the_others_wherever_it_stands_and_serves_like_
     kept = study.kept_model(work.place(work.candidate("combination")))
     assert {each.candidate.kind for each in kept.members} == {"network", "baseline"}
     results = {result.label: result.scored for result in pages.results(work)}
-    members = [
-        results[each.candidate.label]["q0.5"] * weight for each, weight in zip(kept.members, kept.weights, strict=True)
-    ]
-    expected = sum(members[1:], members[0]) / sum(kept.weights)
+    medians = [results[each.candidate.label]["q0.5"] for each in kept.members]
+    parts = [median * weight for median, weight in zip(medians, kept.weights, strict=True)]
+    expected = sum(parts[1:], parts[0]) / sum(kept.weights)
     assert results["combination"]["q0.5"].to_numpy() == pytest.approx(expected.to_numpy())
     setting = study.setting(work)
     again = kept.forecast_at(setting.panel, setting.cutoffs)["q0.5"].to_numpy()
