@@ -28,7 +28,7 @@ WEAKEST: Final = 0.1  # correlation of changes a season apart: below it, a seaso
 STANDARD_ERRORS: Final = 3  # of a correlation of so many changes, that it must exceed too
 STEP_SEASONS: Final = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168)  # tried where steps are integers
 ETS_SEASON: Final = 12  # steps: AutoETS is fitted anew at each cutoff, in time that grows with the season ...
-ETS_SEASONS: Final = 3_000  # ... and with the number of series: the most of both together
+ETS_SEASONS: Final = 1_200  # ... and with the number of series: the most of both together
 HORIZONS: Final = {"s": 60, "m": 60, "h": 24, "d": 7, "bd": 5, "w": 13, "mo": 12, "q": 4, "y": 4, "i": 12}
 
 

@@ -13,8 +13,6 @@ from rnnforecast.panel import Cutoffs, Panel
 
 SPAN_IN_HORIZONS = 3  # auto: test and validation cover this many horizons ...
 SPAN_SHARE = 6  # ... but no more than this part of a series of median length
-FEW_IN_HORIZONS = 10  # where series are few, the test span is up to so many horizons: a choice wants many forecasts ...
-ENOUGH_IN_HORIZONS = 50  # ... of which, over all series, so many are enough
 
 
 class WindowError(ValueError):
@@ -31,13 +29,11 @@ class Split:
 
 
 def spans(panel: Panel, horizon: int, *, test_steps: int | str, validation_steps: int | str) -> tuple[int, int]:
-    """The numbers of test and validation steps, with `auto` filled in: 3 horizons, at most a sixth of a series; of few
-    series (less than 17), up to 10 horizons for the test."""
+    """The numbers of test and validation steps, with `auto` filled in: 3 horizons, at most a sixth of a series."""
     length = int(median(panel.lengths.tolist()))
-    most = max(horizon, length // SPAN_SHARE)
-    wanted = min(FEW_IN_HORIZONS, max(SPAN_IN_HORIZONS, ENOUGH_IN_HORIZONS // len(panel)))
-    test = min(wanted * horizon, most) if test_steps == "auto" else int(test_steps)
-    validation = min(SPAN_IN_HORIZONS * horizon, most) if validation_steps == "auto" else int(validation_steps)
+    auto = max(horizon, min(SPAN_IN_HORIZONS * horizon, length // SPAN_SHARE))
+    test = auto if test_steps == "auto" else int(test_steps)
+    validation = auto if validation_steps == "auto" else int(validation_steps)
     if test < horizon or validation < horizon:
         raise WindowError(
             f"backtest: test_steps {test} and validation_steps {validation} must each hold a horizon of {horizon}"
