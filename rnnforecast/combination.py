@@ -17,7 +17,7 @@ from rnnforecast.fitted import FittedError, FittedModel, write_settings
 from rnnforecast.panel import Cutoffs, Panel
 
 MEMBERS: Final = {"network": 1, "baseline": 2}  # the best of each kind, so many
-SAFER: Final = 0.1  # a combination is taken though another is ahead by up to this share: so much is often chance
+SAFER: Final = 0.05  # a combination is taken though another is ahead by up to this share: so much is often chance
 
 
 class CombinedModel:
@@ -51,7 +51,7 @@ def combine(
 ) -> CombinedModel:
     """The best network and the two best baselines of `models`, by their scores in a backtest (less is better).
 
-    Their weights are as the inverse squares of the scores. Raises FittedError where one kind is missing.
+    Their weights are as the inverses of the scores. Raises FittedError where one kind is missing.
     """
     known = {label: score for label in models if (score := scores[label]) is not None}
     ranked = [models[label] for label in sorted(known, key=lambda label: known[label]) if not _repeated(models[label])]
@@ -61,11 +61,11 @@ def combine(
         if not mine:
             raise FittedError(f"a combination is of a network and baselines; no {kind} has a score")
         found += mine
-    return CombinedModel(candidate, found, [max(known[each.candidate.label], 1e-12) ** -2 for each in found])
+    return CombinedModel(candidate, found, [max(known[each.candidate.label], 1e-12) ** -1 for each in found])
 
 
 def chosen_by(kind: str, score: float) -> float:
-    """What a candidate is chosen by: its score, of which a combination is forgiven a tenth."""
+    """What a candidate is chosen by: its score, of which a combination is forgiven a twentieth."""
     return score / (1 + SAFER) if kind == "combination" else score
 
 

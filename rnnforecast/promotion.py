@@ -36,7 +36,7 @@ def promote(
     today's cutoffs, the same `cutoffs` that the contenders were scored on; None where there is no champion, or
     where it can no longer be scored (other horizon, other covariates): then the contender takes over and the
     reason says so. Strictly better wins alias `champion` (the former one becomes `previous`); otherwise the
-    contender gets alias `challenger`. A combination that is a tenth behind at most counts as better. The sentence is
+    contender gets alias `challenger`. A combination that is 5 % behind at most counts as better. The sentence is
     kept as tag `decision` of the version and of its run.
 
     Raises RegistryError if `logged` is empty.
@@ -111,13 +111,13 @@ def _judge(
     if present is None or present.score is None:
         why = "the first champion" if present is None else f"takes over from {present.name}, which cannot be scored now"
         least = min(_score(rival.row, metric) for rival in rivals)
-        place = "the best" if score <= least else f"within a tenth of the best, {least:.4g},"
+        place = "the best" if score <= least else f"within 5 % of the best, {least:.4g},"
         return True, f"{best.label}: {metric} {score:.4g} is {place} of {len(rivals)} {on}; {why}{plainly}"
     ours, theirs = _apart(score, present.score)
     promoted = chosen_by(best.kind, score) < chosen_by(present.kind, present.score)
     verb = "beats" if promoted else "does not beat"
     if promoted and score >= present.score:
-        verb, plainly = "takes over from", " (a combination is chosen where it is within a tenth)"
+        verb, plainly = "takes over from", " (a combination is chosen where it is within 5 %)"
     return promoted, f"{best.label}: {metric} {ours} {verb} {present.name} {theirs} {on}{plainly}"
 
 

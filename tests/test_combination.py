@@ -23,7 +23,7 @@ def models(*names, of=None):
     return {"gru": untrained("gru", of), "lstm": untrained("lstm", of), **baselines}
 
 
-def test_it_is_the_best_network_and_the_two_best_baselines_weighted_by_the_inverse_squares_of_their_scores(tmp_path):
+def test_it_is_the_best_network_and_the_two_best_baselines_weighted_by_the_inverses_of_their_scores(tmp_path):
     kept = models("naive", "seasonal_naive", "auto_theta")
     scores = {"gru": 1.0, "lstm": 0.5, "naive": 2.0, "seasonal_naive": 1.0, "auto_theta": 4.0}
     model = combine(TOGETHER, kept, scores)
@@ -33,9 +33,9 @@ def test_it_is_the_best_network_and_the_two_best_baselines_weighted_by_the_inver
     parts = {name: kept[name].forecast_at(panel, AT) for name in ("lstm", "seasonal_naive", "naive")}
     for row in (0, 7, 17):
         for name in VALUES:
-            # weights 1 / 0.25, 1 / 1, 1 / 4
-            expected = 4 * parts["lstm"][name][row] + parts["seasonal_naive"][name][row] + parts["naive"][name][row] / 4
-            assert found[name][row] == pytest.approx(expected / 5.25)
+            # weights 1 / 0.5, 1 / 1, 1 / 2
+            expected = 2 * parts["lstm"][name][row] + parts["seasonal_naive"][name][row] + parts["naive"][name][row] / 2
+            assert found[name][row] == pytest.approx(expected / 3.5)
     assert found.drop(VALUES).equals(parts["lstm"].drop(VALUES))
     assert (found["q0.1"] <= found["q0.5"]).all()
     assert (found["q0.5"] <= found["q0.9"]).all()
@@ -70,5 +70,5 @@ def test_a_perfect_member_takes_all_the_weight_and_the_average_is_numpys():
     assert halves == pytest.approx(np.mean([alone["mean"].to_numpy(), naive], axis=0))
 
 
-def test_a_combination_is_chosen_up_to_a_tenth_behind():
-    assert chosen_by("combination", 1.09) < chosen_by("network", 1.0) < chosen_by("combination", 1.11)
+def test_a_combination_is_chosen_up_to_five_percent_behind():
+    assert chosen_by("combination", 1.04) < chosen_by("network", 1.0) < chosen_by("combination", 1.06)
