@@ -17,6 +17,8 @@ from rnnforecast.fitted import FittedError, FittedModel, write_settings
 from rnnforecast.panel import Cutoffs, Panel
 
 MEMBERS: Final = {"network": 1, "baseline": 2}  # the best of each kind, so many
+NEAR: Final = 2.0  # what errs more than so many times as much as the best has no part
+SMALLEST: Final = 1e-12  # of a score that is divided by
 SAFER: Final = 0.05  # a combination is taken though another is ahead by up to this share: so much is often chance
 
 
@@ -49,19 +51,20 @@ def average(frames: Sequence[pl.DataFrame], weights: Sequence[float]) -> pl.Data
 def combine(
     candidate: Candidate, models: Mapping[str, FittedModel], scores: Mapping[str, float | None]
 ) -> CombinedModel:
-    """The best network and the two best baselines of `models`, by their scores in a backtest (less is better).
+    """The best network and the two best baselines of `models`, by their scores in a backtest (less is better); without
+    those that err more than twice as much as the best.
 
-    Their weights are as the inverses of the scores. Raises FittedError where one kind is missing.
+    Their weights are as the inverses of the scores. Raises FittedError where fewer than two are left.
     """
     known = {label: score for label in models if (score := scores[label]) is not None}
-    ranked = [models[label] for label in sorted(known, key=lambda label: known[label]) if not _repeated(models[label])]
+    limit = NEAR * min(known.values(), default=0.0)
+    ranked = [models[label] for label in sorted(known, key=lambda label: known[label]) if known[label] <= limit]
     found: list[FittedModel] = []
     for kind, most in MEMBERS.items():
-        mine = [model for model in ranked if model.candidate.kind == kind][:most]
-        if not mine:
-            raise FittedError(f"a combination is of a network and baselines; no {kind} has a score")
-        found += mine
-    return CombinedModel(candidate, found, [max(known[each.candidate.label], 1e-12) ** -1 for each in found])
+        found += [model for model in ranked if model.candidate.kind == kind and not _is_repeated(model)][:most]
+    if len(found) < 2:
+        raise FittedError("nothing to combine: no network and baseline, or two baselines, are near the best")
+    return CombinedModel(candidate, found, [1 / max(known[each.candidate.label], SMALLEST) for each in found])
 
 
 def chosen_by(kind: str, score: float) -> float:
@@ -69,6 +72,6 @@ def chosen_by(kind: str, score: float) -> float:
     return score / (1 + SAFER) if kind == "combination" else score
 
 
-def _repeated(model: FittedModel) -> bool:
+def _is_repeated(model: FittedModel) -> bool:
     """Without a season, the seasonal naive forecast is the naive one."""
     return model.candidate.model == "seasonal_naive" and model.task.season_length == 1

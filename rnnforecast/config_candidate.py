@@ -123,7 +123,7 @@ class Candidate(Parts):
     model: Model = Field(
         description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), a network by its preset (gru, lstm, "
         "rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly), whose other keys say how it differs, or "
-        "combination: the mean of the best network and the best baseline among the others."
+        "combination: the weighted mean of the best network and the two best baselines among the others."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 
