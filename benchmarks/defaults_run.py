@@ -15,8 +15,9 @@ import polars as pl
 import torch
 
 from benchmarks.defaults_sets import SETS, rows
-from rnnforecast import backtest, config, table, windows
+from rnnforecast import backtest, combination, config, table, windows
 from rnnforecast.baselines import BaselineModel
+from rnnforecast.combination import chosen_by
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedError, FittedModel
 from rnnforecast.guess import guess
@@ -46,7 +47,7 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         parts = windows.split(panel, test, validation)
         cutoffs = windows.backtest_cutoffs(panel, parts, task.horizon, plan.stride)
         models = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
-    board = leaderboard(models, panel, cutoffs, season=task.season_length, end=parts.valid_end, metric=plan.metric)
+    board = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=plan.metric)
     late, later = held_out(panel, task.panel(after), task.horizon)
     season = SETS[name].season
     known = replace(task, seasons=(season,))
@@ -55,7 +56,7 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         {label: score(model, late, later, history=panel, season=season) for label, model in part.items()}
         for part in (models, references)
     )
-    champion = board[0]["model"]
+    champion = min(board, key=lambda row: chosen_by(models[row["model"]].candidate.kind, row[plan.metric]))["model"]
     return {
         "series": len(panel),
         "steps": int(panel.lengths.median()),
@@ -109,17 +110,23 @@ def fitted(
     models: dict[str, FittedModel] = {}
     for candidate in pipeline.models:
         try:
-            models[candidate.label] = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
+            if candidate.kind == "combination":
+                rows = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=pipeline.backtest.metric)
+                scores = {row["model"]: row[pipeline.backtest.metric] for row in rows}
+                models[candidate.label] = combination.combine(candidate, models, scores)
+            else:
+                models[candidate.label] = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
         except FittedError as error:
             print(f"{candidate.label}: {error}", file=sys.stderr)
     return models
 
 
 def leaderboard(
-    models: dict[str, FittedModel], panel: Panel, cutoffs: Cutoffs, *, season: int, end: torch.Tensor, metric: str
+    models: dict[str, FittedModel], panel: Panel, cutoffs: Cutoffs, *, end: torch.Tensor, metric: str
 ) -> list[dict[str, Any]]:
     """The leaderboard that the pipeline chooses by, best first."""
     results = [backtest.run(model, panel, cutoffs, label=label) for label, model in models.items()]
+    season = next(iter(models.values())).task.season_length
     series = backtest.by_series(results, panel, end, season_length=season)
     return backtest.leaderboard(results, series, metric=metric).to_dicts()
 

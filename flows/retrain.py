@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from prefect import flow
 
-from rnnforecast import backtest, baselines, config, promotion, registry
+from rnnforecast import backtest, baselines, combination, config, promotion, registry
 from rnnforecast.columns import MODEL
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedError, FittedModel
@@ -33,7 +33,7 @@ def retrain(pipeline: str, project: str | None = None, until: Until = None, forc
     work = plan(pipeline, project, until)
     if is_known(work, force):
         return pages.standing(work.loaded)
-    labels = [candidate.label for candidate in work.loaded.models]
+    labels = [each.label for each in sorted(work.loaded.models, key=lambda each: each.kind == "combination")]
     fitted = [label for label in labels if train(work, label)]
     if not fitted:
         raise FittedError(f"{work.loaded.name}: none of {labels} could be trained; the log above says why of each")
@@ -88,13 +88,17 @@ def train(work: Study, label: str) -> bool:
     started = time.monotonic()
     unfinished = folder.with_name(f"{folder.name}.training")  # a training that is killed goes on from here
     try:
-        model, history = fit(pipeline, candidate, setting, unfinished)
-        seconds = time.monotonic() - started
-        result = backtest.run(model, setting.panel, setting.cutoffs, label=label)
+        if candidate.kind == "combination":
+            model, result = combine(work, candidate)
+            history: list[dict[str, float]] = []
+        else:
+            model, history = fit(pipeline, candidate, setting, unfinished)
+            seconds = time.monotonic() - started
+            result = backtest.run(model, setting.panel, setting.cutoffs, label=label, seconds=seconds)
     except FittedError as error:
         log.warning("%s: retrain: %s is left out: %s", pipeline.name, label, error)
         return False
-    study.keep(folder, model, result.scored, {"label": label, "seconds": round(seconds, 2), "history": history})
+    study.keep(folder, model, result.scored, {"label": label, "seconds": round(result.seconds, 2), "history": history})
     shutil.rmtree(unfinished, ignore_errors=True)
     took = time.monotonic() - started
     log.info("%s: retrain: %s: fitted, %s, %.1f s", pipeline.name, label, plural(len(setting.cutoffs), "cutoff"), took)
@@ -119,6 +123,29 @@ def fit(
         checkpoints=checkpoints,
     )
     return trained.model, trained.history
+
+
+def combine(work: Study, candidate: Candidate) -> tuple[FittedModel, backtest.Result]:
+    """The combination of the candidates that are kept; its backtest is the mean of theirs."""
+    metric = work.loaded.backtest.metric
+    places = {each.label: work.place(each) for each in work.loaded.models if each.kind != "combination"}
+    kept = {label: place for label, place in places.items() if (place / study.FACTS).exists()}
+    results = {label: study.kept_result(place, label) for label, place in kept.items()}
+    board, _ = boards(work, list(results.values()))
+    scores = dict(board.select(MODEL, backtest.decisive(metric, board[metric])).iter_rows())
+    model = combination.combine(candidate, {label: study.kept_model(place) for label, place in kept.items()}, scores)
+    members = [results[each.candidate.label] for each in model.members]
+    scored = combination.average([result.scored for result in members], model.weights)
+    return model, backtest.Result(candidate.label, scored, sum(result.seconds for result in members))
+
+
+def boards(work: Study, results: list[backtest.Result]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The leaderboard of these backtests, overall and by series."""
+    pipeline, setting = work.loaded, study.setting(work)
+    series = backtest.by_series(
+        results, setting.panel, setting.parts.valid_end, season_length=setting.task.season_length
+    )
+    return backtest.leaderboard(results, series, metric=pipeline.backtest.metric), series
 
 
 @step("score champion")
@@ -151,11 +178,7 @@ def score_champion(work: Study) -> None:
 def compare(work: Study) -> None:
     """The leaderboard of all that was kept, overall and by series; also as an artifact of the run."""
     pipeline, setting = work.loaded, study.setting(work)
-    results = pages.results(work)
-    series = backtest.by_series(
-        results, setting.panel, setting.parts.valid_end, season_length=setting.task.season_length
-    )
-    board = backtest.leaderboard(results, series, metric=pipeline.backtest.metric)
+    board, series = boards(work, pages.results(work))
     series.write_parquet(work.folder / pages.BY_SERIES)
     board.write_parquet(work.folder / pages.BOARD)
     artifacts.table(pipeline, "leaderboard", board, f"on {plural(len(setting.cutoffs), 'cutoff')}, best first")

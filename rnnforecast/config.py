@@ -17,6 +17,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from rnnforecast import secrets
 from rnnforecast.config_candidate import BASELINES as BASELINES
+from rnnforecast.config_candidate import COMBINATION as COMBINATION
+from rnnforecast.config_candidate import DEFAULT_MODELS as DEFAULT_MODELS
 from rnnforecast.config_candidate import NETWORKS as NETWORKS
 from rnnforecast.config_candidate import PRESETS as PRESETS
 from rnnforecast.config_candidate import TRAININGS as TRAININGS
@@ -74,7 +76,7 @@ class Pipeline(TaskSettings):
     )
     checks: tuple[AnyCheck, ...] = Field((), description="What every reading must be like to be taken.")
     models: tuple[Candidate, ...] = Field(
-        tuple(Candidate(model=name) for name in ("naive", "seasonal_naive", "auto_theta", "gru", "lstm", "seq2seq")),
+        tuple(Candidate(model=name) for name in DEFAULT_MODELS),
         min_length=1,
         description="Who competes; a bare name means that model's defaults.",
     )

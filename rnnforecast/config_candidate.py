@@ -12,6 +12,7 @@ from rnnforecast.config_rules import Rule, broken
 from rnnforecast.config_sections import Training
 
 BASELINES: Final = ("naive", "seasonal_naive", "auto_ets", "auto_theta")
+COMBINATION: Final = "combination"
 
 # What differs from the defaults of `Parts`; a key that is given wins over its preset's. segrnn: the paper's windows are
 # of 720 steps and its segments of 48; here of about four days of hours, so that short series have a window too.
@@ -103,15 +104,28 @@ Model = Literal[
     "segrnn",
     "ltsf",
     "m4-hourly",
+    "combination",
 ]
+
+
+DEFAULT_MODELS: Final[tuple[Model, ...]] = (
+    "naive",
+    "seasonal_naive",
+    "auto_theta",
+    "gru",
+    "lstm",
+    "seq2seq",
+    "combination",
+)
 
 
 class Candidate(Parts):
     """One model that competes; a bare name in the file means all defaults of that name."""
 
     model: Model = Field(
-        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), or a network by its preset (gru, "
-        "lstm, rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly): its other keys say how it differs."
+        description="A baseline (naive, seasonal_naive, auto_ets, auto_theta), a network by its preset (gru, lstm, "
+        "rnn, seq2seq, attention, mqrnn, deepar, segrnn, ltsf, m4-hourly), whose other keys say how it differs, or "
+        "combination: the weighted mean of the best network and the two best baselines among the others."
     )
     name: str = Field("", description="How it is called in leaderboards; absent: the model's name.")
 
@@ -123,15 +137,15 @@ class Candidate(Parts):
 
     @model_validator(mode="after")
     def _allowed(self) -> "Candidate":
-        lines = self._of_baseline() if not self.is_network else [self._told(rule) for rule in broken(self)]
+        lines = self._without_keys() if not self.is_network else [self._told(rule) for rule in broken(self)]
         if lines:
             raise ValueError("\n".join(lines))
         return self
 
-    def _of_baseline(self) -> list[str]:
+    def _without_keys(self) -> list[str]:
         """A dump of a baseline names every key, so a value that equals the default is no choice."""
         set_ = [name for name, default in DEFAULTS.items() if getattr(self, name) != default]
-        return [f"{name}: a key of networks; `{self.model}` is a baseline and takes none of them" for name in set_]
+        return [f"{name}: a key of networks; `{self.model}` is a {self.kind} and takes none of them" for name in set_]
 
     def _told(self, rule: Rule) -> str:
         preset = PRESETS[self.model]
@@ -150,6 +164,12 @@ class Candidate(Parts):
     @property
     def label(self) -> str:
         return self.name or self.model
+
+    @property
+    def kind(self) -> Literal["network", "baseline", "combination"]:
+        if self.model == COMBINATION:
+            return "combination"
+        return "network" if self.is_network else "baseline"
 
     @property
     def is_network(self) -> bool:

@@ -66,7 +66,9 @@ class Backtest(Section):
     test_steps: int | Literal["auto"] = Field("auto", description="Last steps, seen by no training; auto: 3 horizons.")
     validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
     stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")
-    metric: Literal["mase", "wql", "mae", "rmse", "smape"] = Field("mase", description="What the champion is best in.")
+    metric: Literal["mase", "wql", "both", "mae", "rmse", "smape"] = Field(
+        "mase", description="What the champion is best in; both: the geometric mean of MASE and WQL."
+    )
 
 
 class Schedules(Section):

@@ -12,6 +12,7 @@ import torch
 from rnnforecast.allocator import keep_memory
 from rnnforecast.baselines import BaselineModel
 from rnnforecast.columns import STEP, quantile, quantiles
+from rnnforecast.combination import CombinedModel
 from rnnforecast.fitted import FittedModel, read_settings
 from rnnforecast.frame_rows import Frame
 from rnnforecast.panel import Cutoffs, Panel
@@ -26,7 +27,10 @@ class ForecastError(ValueError):
 
 def load_model(folder: Path) -> FittedModel:
     """A stored model, whatever its kind."""
-    _, candidate, _ = read_settings(folder)
+    _, candidate, settings = read_settings(folder)
+    if candidate.kind == "combination":
+        members = [load_model(folder / place) for place in settings["members"]]
+        return CombinedModel(candidate, members, settings["weights"])
     return RecurrentModel.load(folder) if candidate.is_network else BaselineModel.load(folder)
 
 

@@ -50,7 +50,9 @@ class Forecaster:
         self.candidate: Candidate = checked(Candidate, parts[1])
         self.training: Training = checked(Training, parts[2])
         if not self.candidate.is_network:
-            raise ConfigError(f"Forecaster: `model: {self.candidate.model}` is a baseline; choose a recurrent model")
+            raise ConfigError(
+                f"Forecaster: `model: {self.candidate.model}` is a {self.candidate.kind}; choose a recurrent model"
+            )
         refused = refusals_of_task(self.candidate, self.settings.static_covariates)
         if refused:
             raise ConfigError("\n".join(refused))

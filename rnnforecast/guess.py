@@ -4,6 +4,7 @@ Columns are told by what they hold and, where that leaves a choice, by their nam
 season and horizon by reading the file just as an ingest would. What was guessed stands in the text to be seen.
 """
 
+import math
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -12,7 +13,7 @@ import polars as pl
 import yaml
 
 from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
-from rnnforecast.config import ConfigError, parse
+from rnnforecast.config import DEFAULT_MODELS, ConfigError, parse
 from rnnforecast.frame import FrameError, normalise
 from rnnforecast.frequency import Frequency, infer
 from rnnforecast.guess_columns import Found, GuessError, roles
@@ -22,7 +23,12 @@ from rnnforecast.quality_sentinels import SENTINELS, stands_out
 from rnnforecast.sources import SourceError, open_source
 from rnnforecast.sources.times import MONTH_NUMBERS
 
+SERIES: Final = 100  # looked at for a season, evenly spaced
+WEAKEST: Final = 0.1  # correlation of changes a season apart: below it, a season is worth nothing
+STANDARD_ERRORS: Final = 3  # of a correlation of so many changes, that it must exceed too
 STEP_SEASONS: Final = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168)  # tried where steps are integers
+ETS_SEASON: Final = 12  # steps: AutoETS is fitted anew at each cutoff, in time that grows with the season ...
+ETS_SEASONS: Final = 1_200  # ... and with the number of series: the most of both together
 HORIZONS: Final = {"s": 60, "m": 60, "h": 24, "d": 7, "bd": 5, "w": 13, "mo": 12, "q": 4, "y": 4, "i": 12}
 
 
@@ -133,6 +139,11 @@ def _write(source: dict[str, Any], frame: pl.DataFrame, step: Frequency, told: l
     tried = ", ".join(str(length) for length in step.season_lengths())
     lines.append(f"season_length: {season}" if step.is_integer else f"season_length: auto  # tried: {tried} steps")
     lines.append(f"horizon: {horizon}  # steps to forecast")
+    lines.append("backtest: {metric: both}  # the champion is best in the median (MASE) and the quantiles (WQL) alike")
+    if count * season <= ETS_SEASONS and season <= ETS_SEASON:
+        place = DEFAULT_MODELS.index("auto_theta")
+        models = (*DEFAULT_MODELS[:place], "auto_ets", *DEFAULT_MODELS[place:])
+        lines.append(f"models: [{', '.join(models)}]  # the usual ones, and auto_ets: seasons are short, series few")
     return "\n".join(lines) + "\n"
 
 
@@ -149,18 +160,29 @@ def _needs_resampling(frame: pl.DataFrame, step: Frequency) -> bool:
 
 
 def _step_season(frame: pl.DataFrame) -> int:
-    """The season of integer steps: the shortest usual one at which changes repeat nearly as well as at the best."""
-    longest = frame.group_by(SERIES_ID).len().sort("len", SERIES_ID, descending=[True, False])[SERIES_ID][:30]
-    scores: dict[int, float] = {}
-    chosen = frame.filter(pl.col(SERIES_ID).is_in(longest.implode())).sort(SERIES_ID, TIMESTAMP)
+    """The season of integer steps: the shortest usual one at which changes repeat nearly as well as at the best.
+
+    A weak one is believed where many readings show it, and only where changes one step off show less: what is smooth
+    repeats at every short lag.
+    """
+    names = frame[SERIES_ID].unique().sort()
+    looked_at = names.gather_every(max(1, len(names) // SERIES))
+    chosen = frame.filter(pl.col(SERIES_ID).is_in(looked_at.implode())).sort(SERIES_ID, TIMESTAMP)
     changes = chosen.with_columns(pl.col(TARGET).diff().over(SERIES_ID).alias("change"))
-    for lag in STEP_SEASONS:
-        pairs = changes.with_columns(pl.col("change").shift(lag).over(SERIES_ID).alias("before")).drop_nulls()
-        each = pairs.group_by(SERIES_ID).agg(pl.corr("change", "before").alias("r"), pl.len())
-        kept = each.filter((pl.col("len") >= 2 * lag) & pl.col("r").is_finite())["r"]
-        scores[lag] = float(kept.median() or 0.0) if len(kept) else 0.0  # type: ignore[arg-type]
-    best = max(scores.values())
-    return next(lag for lag in STEP_SEASONS if scores[lag] >= 0.9 * best) if best > 0.3 else 1
+    doubt = max(WEAKEST, STANDARD_ERRORS / math.sqrt(max(1, len(changes))))
+    scores = {lag: _repeated(changes, lag) for lag in STEP_SEASONS}
+    believed = (lag for lag, score in scores.items() if score > doubt and score >= 0.9 * max(scores.values()))
+    return next((lag for lag in believed if scores[lag] > max(_repeated(changes, lag + off) for off in (-1, 1))), 1)
+
+
+def _repeated(changes: pl.DataFrame, lag: int) -> float:
+    """How changes correlate with those `lag` steps before, the median over series; too short a series has 0."""
+    pairs = changes.with_columns(before=pl.col("change").shift(lag).over(SERIES_ID))
+    both = pl.col("change").is_not_null() & pl.col("before").is_not_null()
+    found = pl.corr(pl.col("change").filter(both), pl.col("before").filter(both))
+    is_there = (both.sum() >= 2 * lag) & found.is_finite()
+    each = pairs.group_by(SERIES_ID).agg(r=pl.when(is_there).then(found).otherwise(0.0))
+    return float(each["r"].median() or 0.0)  # type: ignore[arg-type]
 
 
 def _horizon(step: Frequency, season: int) -> int:

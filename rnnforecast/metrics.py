@@ -1,9 +1,11 @@
 """How good forecasts are: errors of the median, of the mean, of the quantiles, per series and over all.
 
 A *scored* frame is a forecast frame with the actual value in `target`. MAE, MASE and sMAPE score the median,
-RMSE the mean, WQL all quantiles, coverage the outermost symmetric interval.
+RMSE the mean, WQL all quantiles, coverage the outermost symmetric interval. `both` is the geometric
+mean of MASE and WQL, so that the median and the quantiles count alike; only ratios of it mean anything.
 """
 
+import math
 import warnings
 
 import numpy as np
@@ -12,7 +14,7 @@ from utilsforecast import losses
 
 from rnnforecast.columns import CUTOFF, MEAN, MEDIAN, SERIES_ID, TARGET, TIMESTAMP, levels_of, quantile
 
-METRICS = ("mase", "wql", "mae", "rmse", "smape", "coverage")
+METRICS = ("mase", "wql", "both", "mae", "rmse", "smape", "coverage")
 ROLES = {"id_col": SERIES_ID, "target_col": TARGET}
 SMAPE_PERCENT = 200  # utilsforecast's is a share of |y| + |forecast|; the M4 competition's is twice that, in percent
 
@@ -24,7 +26,7 @@ def interval(levels: list[float]) -> tuple[float, float] | None:
 
 
 def per_series(scored: pl.DataFrame, history: pl.DataFrame, *, season_length: int) -> pl.DataFrame:
-    """Metrics of each series: series_id, mase, wql, mae, rmse, smape (percent), coverage (share).
+    """Metrics of each series: series_id, mase, wql, both (their geometric mean), mae, rmse, smape (percent), coverage.
 
     history: long frame on a regular grid, gaps as nulls, up to the first cutoff; it gives MASE its unit, the mean
     absolute error of repeating the last season (Hyndman and Koehler 2006). A series without variation has no MASE.
@@ -42,6 +44,7 @@ def per_series(scored: pl.DataFrame, history: pl.DataFrame, *, season_length: in
     out = parts[0]
     for part in parts[1:]:
         out = out.join(part, on=SERIES_ID, how="left")
+    out = out.with_columns(both=(pl.col("mase") * pl.col("wql")).sqrt())
     return out.select(SERIES_ID, *METRICS).sort(SERIES_ID)
 
 
@@ -50,8 +53,8 @@ def overall(scored: pl.DataFrame, series: pl.DataFrame) -> dict[str, float | Non
     row = {name: _finite_mean(series[name]) for name in METRICS}
     rows = scored.drop_nulls(TARGET)
     total, loss = float(rows[TARGET].abs().sum()), float(_pinball(rows, levels_of(rows.columns)).sum())
-    row["wql"] = loss / total if total > 0 else None
-    return row
+    mase, wql = row["mase"], loss / total if total > 0 else None
+    return row | {"wql": wql, "both": None if mase is None or wql is None else math.sqrt(mase * wql)}
 
 
 def _finite_mean(values: pl.Series) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from mlflow import MlflowClient
 
 from rnnforecast.backtest import decisive
+from rnnforecast.combination import chosen_by
 from rnnforecast.config import Pipeline
 from rnnforecast.registry import CHAMPION, DECISION_TAG, Logged, aliases
 from rnnforecast.store import RegistryError, client, hidden
@@ -35,14 +36,15 @@ def promote(
     today's cutoffs, the same `cutoffs` that the contenders were scored on; None where there is no champion, or
     where it can no longer be scored (other horizon, other covariates): then the contender takes over and the
     reason says so. Strictly better wins alias `champion` (the former one becomes `previous`); otherwise the
-    contender gets alias `challenger`. The sentence is kept as tag `decision` of the version and of its run.
+    contender gets alias `challenger`. A combination that is 5 % behind at most counts as better. The sentence is
+    kept as tag `decision` of the version and of its run.
 
     Raises RegistryError if `logged` is empty.
     """
     if not logged:
         raise RegistryError(f"{pipeline.name}: no candidate was logged, so none can be promoted; train at least one")
     metric = decisive(pipeline.backtest.metric, (entry.row.get(pipeline.backtest.metric) for entry in logged))
-    best = min(logged, key=lambda entry: _score(entry.row, metric))
+    best = min(logged, key=lambda entry: chosen_by(entry.kind, _score(entry.row, metric)))
     store = client(pipeline)
     former = aliases(pipeline).get(CHAMPION)
     present = _present(
@@ -86,14 +88,15 @@ class _Present:
     """The champion of now: what it is called, what it is, and its score on today's cutoffs, if it could be scored."""
 
     name: str
+    kind: str
     score: float | None
 
 
 def _present(store: MlflowClient, name: str, version: str | None, *, score: float | None) -> _Present | None:
     if version is None:
         return None
-    candidate = store.get_model_version(name, version).tags.get("candidate", "")
-    return _Present(f"champion v{version} {candidate}".strip(), score)
+    tags = store.get_model_version(name, version).tags
+    return _Present(f"champion v{version} {tags.get('candidate', '')}".strip(), tags.get("kind", ""), score)
 
 
 def _judge(
@@ -102,14 +105,19 @@ def _judge(
     """Whether the best takes the alias, and the sentence that says why."""
     score = _score(best.row, metric)
     plainly = ""
-    if not best.is_network:
-        plainly = " (a baseline: no network did better)" if any(r.is_network for r in rivals) else " (a baseline)"
+    if best.kind == "baseline":
+        networks = any(rival.kind == "network" for rival in rivals)
+        plainly = " (a baseline: no network did better)" if networks else " (a baseline)"
     if present is None or present.score is None:
         why = "the first champion" if present is None else f"takes over from {present.name}, which cannot be scored now"
-        return True, f"{best.label}: {metric} {score:.4g} is the best of {len(rivals)} {on}; {why}{plainly}"
+        least = min(_score(rival.row, metric) for rival in rivals)
+        place = "the best" if score <= least else f"within 5 % of the best, {least:.4g},"
+        return True, f"{best.label}: {metric} {score:.4g} is {place} of {len(rivals)} {on}; {why}{plainly}"
     ours, theirs = _apart(score, present.score)
-    promoted = score < present.score
+    promoted = chosen_by(best.kind, score) < chosen_by(present.kind, present.score)
     verb = "beats" if promoted else "does not beat"
+    if promoted and score >= present.score:
+        verb, plainly = "takes over from", " (a combination is chosen where it is within 5 %)"
     return promoted, f"{best.label}: {metric} {ours} {verb} {present.name} {theirs} {on}{plainly}"
 
 

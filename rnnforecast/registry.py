@@ -52,7 +52,7 @@ class Logged:
     version: str
     run_id: str
     row: Mapping[str, Any]
-    is_network: bool
+    kind: str  # network, baseline or combination
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def log_candidate(
         runs.log_scores(store, run_id, metrics, model_id=model_id, pipeline=pipeline, digest=trained_on.table_digest)
         scores = {name: f"{value:.6g}" for name, value in metrics.items()}
         version = _register(store, pipeline, run_id, model_id, tags={**tags, **scores})
-    return Logged(model.candidate.label, version, run_id, dict(row), model.candidate.is_network)
+    return Logged(model.candidate.label, version, run_id, dict(row), model.candidate.kind)
 
 
 def known(pipeline: Pipeline, key: str) -> bool:

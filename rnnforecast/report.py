@@ -26,7 +26,7 @@ from rnnforecast.report_page import number, percent, plural, speak
 
 SERIES_DRAWN = 12
 SERIES_LISTED = 500
-METRICS = {"mase": "MASE", "wql": "WQL", "mae": "MAE", "rmse": "RMSE", "smape": "sMAPE"}
+METRICS = {"mase": "MASE", "wql": "WQL", "both": "mean of MASE and WQL", "mae": "MAE", "rmse": "RMSE", "smape": "sMAPE"}
 COLUMNS = METRICS | {"coverage": "coverage", "skill": "skill", "seconds": "seconds"}
 TOP_FACTS = ("model version", "table version")
 

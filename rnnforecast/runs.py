@@ -96,7 +96,7 @@ def provenance(pipeline: Pipeline, candidate: Candidate, trained_on: TrainedOn) 
     return {
         "candidate": candidate.label,
         "model": candidate.model,
-        "kind": "network" if candidate.is_network else "baseline",
+        "kind": candidate.kind,
         "table_version": str(trained_on.table_version),
         "table_digest": trained_on.table_digest,
         "cutoff": str(trained_on.cutoff),

@@ -28,7 +28,7 @@ FLOORS = (
     ("batches",),
     ("fitted",),
     ("learner",),
-    ("recurrent", "baselines"),
+    ("recurrent", "baselines", "combination"),
     ("training",),
     ("forecast", "inspection"),
     ("stream",),

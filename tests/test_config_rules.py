@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rnnforecast.config import (
     BASELINES,
+    COMBINATION,
     NETWORKS,
     PRESETS,
     TRAININGS,
@@ -105,7 +106,7 @@ def test_the_defaults_and_every_preset_are_allowed():
 
 
 def test_every_model_is_a_baseline_or_a_preset():
-    assert get_args(Model) == (*BASELINES, *NETWORKS)
+    assert get_args(Model) == (*BASELINES, *NETWORKS, COMBINATION)
 
 
 def test_a_key_that_is_given_wins_over_the_preset():

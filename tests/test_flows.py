@@ -166,6 +166,30 @@ def test_a_retrain_that_was_interrupted_goes_on_with_the_candidates_it_had(tmp_p
     assert fitted == ["naive", "seasonal_naive", "killed", "auto_theta"]
 
 
+def test_a_combination_is_made_of_the_others_wherever_it_stands_and_serves_like_them(tmp_path):
+    text = TEXT.replace("[naive, seasonal_naive,", "[combination, naive,")
+    done = pipeline.pipeline(str(project(tmp_path, text)))
+    loaded = config.load(tmp_path / "tiny.yaml")
+    assert len(done["leaderboard"]) == 3
+    work = study.recall(study.finished(loaded))
+    kept = study.kept_model(work.place(work.candidate("combination")))
+    assert {each.candidate.kind for each in kept.members} == {"network", "baseline"}
+    results = {result.label: result.scored for result in pages.results(work)}
+    medians = [results[each.candidate.label]["q0.5"] for each in kept.members]
+    parts = [median * weight for median, weight in zip(medians, kept.weights, strict=True)]
+    expected = sum(parts[1:], parts[0]) / sum(kept.weights)
+    assert results["combination"]["q0.5"].to_numpy() == pytest.approx(expected.to_numpy())
+    setting = study.setting(work)
+    again = kept.forecast_at(setting.panel, setting.cutoffs)["q0.5"].to_numpy()
+    assert again == pytest.approx(expected.to_numpy(), rel=1e-5)
+    version = next(row for row in registry.history(loaded).to_dicts() if row["candidate"] == "combination")
+    served = registry.load_version(loaded, str(version["version"])).model
+    assert served.forecast_at(setting.panel, setting.panel.last).equals(
+        kept.forecast_at(setting.panel, setting.panel.last)
+    )
+    assert pipeline.pipeline(str(tmp_path / "tiny.yaml"))["decision"] == done["decision"]
+
+
 def test_a_candidate_that_this_data_is_not_for_is_left_out_and_the_others_compete(tmp_path, caplog):
     models = "{model: gru, hidden_size: 8, name: logs, transform: log}"
     file = project(tmp_path, TEXT.replace("{model: gru, hidden_size: 8}", models))

@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -129,6 +130,38 @@ def test_seasons_of_integer_steps_are_found_in_the_data(shared, tmp_path):
     assert proposed(shared("parquet/m4_hourly_train.parquet"), tmp_path)["season_length"] == 24
     assert proposed(shared("parquet/taylor_halfhourly.parquet"), tmp_path)["season_length"] == 48
     assert proposed(shared("parquet/exchange_rate.parquet"), tmp_path)["season_length"] == 1
+
+
+def steps(tmp_path, values):
+    """A file of series of integer steps, `values` [series, steps]."""
+    rows = [f"s{row:03d},{step},{value:.6f}" for row, each in enumerate(values) for step, value in enumerate(each)]
+    return write(tmp_path, "\n".join(["id,step,value", *rows]))
+
+
+def test_a_weak_season_is_seen_where_many_series_show_it_and_not_in_one(tmp_path):
+    """A season of a quarter of the variance of changes: their correlation a year apart is about 0.25."""
+    random = np.random.default_rng(5)
+    wave = 0.4 * np.array([1.0, -1.0, 0.5, -0.5])[np.arange(44) % 4]
+    values = 50 + wave + random.normal(0, 1, (80, 44)).cumsum(axis=1)
+    for name, each, expected in (("many", values, 4), ("one", values[:1], 1), ("walks", values - wave, 1)):
+        assert proposed(steps(tmp_path, each), tmp_path / name)["season_length"] == expected
+
+
+def test_what_is_smooth_repeats_at_short_lags_and_has_no_season(tmp_path):
+    random = np.random.default_rng(6)
+    smooth = np.convolve(random.normal(0, 1, 4_020), np.ones(20), mode="valid").cumsum()
+    changes = np.diff(smooth)
+    assert np.corrcoef(changes[4:], changes[:-4])[0, 1] > 0.5
+    assert proposed(steps(tmp_path, smooth[None]), tmp_path)["season_length"] == 1
+
+
+def test_auto_ets_competes_where_it_costs_little_and_the_champion_is_best_in_median_and_quantiles(tmp_path):
+    random = np.random.default_rng(7)
+    few = proposed(steps(tmp_path, random.normal(50, 1, (3, 40)).cumsum(axis=1)), tmp_path / "few")
+    assert "models: [naive, seasonal_naive, auto_ets, auto_theta, gru, lstm, seq2seq, combination]" in few["text"]
+    assert "backtest: {metric: both}" in few["text"]
+    day = np.sin(2 * np.pi * np.arange(200) / 24)
+    assert "models" not in proposed(steps(tmp_path, 50 + 9 * day[None]), tmp_path / "day")
 
 
 def test_the_order_of_day_and_month_is_written_down_to_be_checked(shared, tmp_path):

@@ -66,12 +66,15 @@ def test_every_metric_equals_its_definition_worked_by_hand():
     assert a["coverage"] == 0.5
     pinball_a = [2 * (0.1 * 2.5 + 0.5 * 1.0 + 0.9 * 0.5) / 3, 2 * (0.1 * 1.0 + 0 + 0.1 * 1.0) / 3]
     assert a["wql"] == pytest.approx(sum(pinball_a) / 4.5)
+    assert a["both"] ** 2 == pytest.approx(a["mase"] * a["wql"])
     assert b["mase"] is None  # a constant history has no unit
+    assert b["both"] is None
     assert b["mae"] == pytest.approx(0.5)  # the row without an actual value counts nowhere
     row = overall(scored_frame(), out)
     pinball_b = 2 * (0.1 * 1.5 + 0.5 * 0.5 + 0.1 * 0.5) / 3
     assert row["wql"] == pytest.approx((sum(pinball_a) + pinball_b) / (2.5 + 2.0 + 3.5))
     assert row["mase"] == pytest.approx(0.25)
+    assert row["both"] == pytest.approx(np.sqrt(0.25 * row["wql"]))
 
 
 def test_the_outermost_symmetric_interval_is_found():

@@ -9,7 +9,7 @@ from rnnforecast.promotion import promote, rollback
 from rnnforecast.registry import Logged, aliases, history
 from rnnforecast.store import RegistryError, client, open_store
 
-NETWORKS = {"gru", "lstm"}
+KINDS = {"gru": "network", "lstm": "network", "together": "combination"}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,10 @@ def log(pipeline: Pipeline, **scores: float) -> list[Logged]:
     entries = []
     for label, score in scores.items():
         run = store.create_run(experiment).info.run_id
-        tags = {"candidate": label, "mase": score}
+        tags = {"candidate": label, "mase": score, "kind": KINDS.get(label, "baseline")}
         version = store.create_model_version(pipeline.name, f"/models/{run}", run_id=run, tags=tags).version
-        entries.append(Logged(label, str(version), run, {"model": label, "mase": score}, label in NETWORKS))
+        kind = KINDS.get(label, "baseline")
+        entries.append(Logged(label, str(version), run, {"model": label, "mase": score}, kind))
     return entries
 
 
@@ -135,3 +136,16 @@ def test_history_shows_versions_with_their_aliases_newest_first(pipeline):
     assert table.columns == [
         "version", "candidate", "alias", "mase", "table_version", "cutoff", "created", "decision", "run_id"
     ]  # fmt: skip
+
+
+def test_a_combination_is_chosen_within_five_percent_of_the_best_and_stays_so(pipeline):
+    first = promote(pipeline, log(pipeline, gru=0.9, naive=1.2, together=0.94), champion_row=None, cutoffs=5)
+    said = "together: mase 0.94 is within 5 % of the best, 0.9, of 3 on the same 5 cutoffs; the first champion"
+    assert (aliases(pipeline)["champion"], first.reason) == ("3", said)
+    second = promote(pipeline, log(pipeline, gru=0.9), champion_row={"mase": 0.94}, cutoffs=5)
+    assert second.reason == "gru: mase 0.9 does not beat champion v3 together 0.94 on the same 5 cutoffs"
+    third = promote(pipeline, log(pipeline, gru=0.7), champion_row={"mase": 0.94}, cutoffs=5)
+    assert third.promoted
+    fourth = promote(pipeline, log(pipeline, together=0.73), champion_row={"mase": 0.7}, cutoffs=5)
+    assert fourth.promoted
+    assert "together: mase 0.73 takes over from champion v5 gru 0.7 on the same 5 cutoffs" in fourth.reason
