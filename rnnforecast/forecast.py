@@ -17,8 +17,9 @@ from rnnforecast.fitted import FittedModel, read_settings
 from rnnforecast.frame_rows import Frame
 from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import BLOCK, RecurrentModel
+from rnnforecast.threads import one_ahead
 
-GROUP: Final = 1 << 25  # steps of the series that `forecast_file` holds at once
+GROUP: Final = 1 << 24  # steps of the series that `forecast_file` forecasts at once, while it reads as many more
 
 
 class ForecastError(ValueError):
@@ -67,9 +68,9 @@ def forecast_file(
     """Forecast every series of Parquet files into a Parquet file, a group of series at a time; returns its rows.
 
     `source`: a long frame as a file, a folder, a pattern (`in/*.parquet`), or lazy. It may be larger than the memory:
-    no more than GROUP steps are held at once. The files are read once, and then once for each group, of which only what
-    can hold its series: sorted by series they are best. The same numbers as `forecast`, to the last bit, where every
-    series has a reading. `target` appears when it is complete. Raises as `forecast` does, and OSError.
+    no more than twice GROUP steps are held at once. The files are read once, and then once for each group, of which
+    only what can hold its series: sorted by series they are best. The same numbers as `forecast`, to the last bit,
+    where every series has a reading. `target` appears when it is complete. Raises as `forecast` does, and OSError.
     """
     from pyarrow import parquet  # for files alone
 
@@ -81,8 +82,8 @@ def forecast_file(
     with ExitStack() as stack:
         stack.callback(draft.unlink, missing_ok=True)
         writer: parquet.ParquetWriter | None = None
-        for group in model.task.layout(frame).groups(GROUP, entities=BLOCK):
-            made = forecast(model, Panel.of(group), horizon=horizon, quantile_levels=quantile_levels).to_arrow()
+        for panel in one_ahead(Panel.of, model.task.layout(frame).groups(GROUP, entities=BLOCK)):
+            made = forecast(model, panel, horizon=horizon, quantile_levels=quantile_levels).to_arrow()
             if writer is None:
                 writer = stack.enter_context(parquet.ParquetWriter(draft, made.schema, compression="zstd"))
             writer.write_table(made)

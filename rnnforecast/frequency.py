@@ -116,8 +116,7 @@ class Frequency:
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
         """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: each is worked out once."""
-        bounds = (ordinals.min(), ordinals.max())
-        first, last = (int(bound or 0) for bound in bounds)  # type: ignore[call-overload]
+        first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
         found = steps.to_frame("ordinal").select(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()

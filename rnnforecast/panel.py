@@ -14,7 +14,6 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from rnnforecast.columns import ORDINAL, TIMESTAMP
 from rnnforecast.frame_rows import Frame
 from rnnforecast.frequency import Frequency
 from rnnforecast.panel_layout import Layout

@@ -20,10 +20,10 @@ from rnnforecast.task import Task
 from rnnforecast.threads import blocks, side_by_side
 
 WEIGHTS = "weights.safetensors"
-LANES = 512  # entities that are passed over at once, by all threads together
-LEAST_LANES = 16  # by one of them
-BLOCK = 16 * LANES  # neighbours that are divided into passes by their lengths
-CHUNK = 1_024  # steps per pass: memory stays flat however long the series are, the state carries over
+LANES = 64  # entities per pass, of which every thread makes one: enough for the recurrence, and near the processor
+LEAST_LANES = 16  # in a pass that is made smaller, so that each thread has one
+BLOCK = 128 * LANES  # neighbours that are divided into passes by their lengths
+CHUNK = 512  # steps of a pass at once: memory stays flat however long the series are, the state carries over
 DECODED = 2_000_000  # numbers that one decoding may hold at once: they stay in the processor's caches
 
 
@@ -85,29 +85,30 @@ class RecurrentModel:
 
     def _pass(self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: Tensor) -> None:
         """Run the recurrence over `lanes` in chunks, decoding at the `places` (entity, position) that fall in each."""
-        lane_of = torch.full((len(panel) // panel.channels,), -1).scatter(0, lanes, torch.arange(len(lanes)))
-        mine = torch.nonzero(lane_of[places[:, 0]] >= 0)[:, 0]
+        first, stop = (torch.searchsorted(places[:, 0].contiguous(), lanes, right=right) for right in (False, True))
+        counts = stop - first
+        lane = torch.arange(len(lanes)).repeat_interleave(counts)
+        row = torch.arange(len(lane)) + (first - counts.cumsum(0) + counts)[lane]
         state = self.network.initial_state(panel.static[lanes * panel.channels], codes[lanes])
         for start in range(0, length, CHUNK):
             steps = min(CHUNK, length - start)
             at_start = torch.full((len(lanes),), start)
             inputs = gather(panel, lanes, at_start, steps, self.task.horizon, codes)
             encoding, state = self.network.encode(inputs, state)
-            place = places[mine, 1] - start
-            here = mine[(place >= 0) & (place < steps)]
-            if len(here):
-                self._decode(encoding, lane_of[places[here, 0]], places[here, 1] - start, rows=here, out=out)
+            place = places[row, 1] - start
+            here = (place >= 0) & (place < steps)
+            if here.any():
+                self._decode(encoding, lane[here], place[here], rows=row[here], out=out)
 
     def _decode(self, encoding: Encoding, lane: Tensor, place: Tensor, *, rows: Tensor, out: Tensor) -> None:
-        """Forecasts at (lane, place) pairs, [M] each, into these rows [M] of `out` [1 + Q, .., C, H]: the mean, then the
-        quantiles; lanes have unlike numbers."""
+        """Forecasts at (lane, place) pairs [M], lane by lane, into these rows [M] of `out` [1 + Q, .., C, H]: the mean,
+        then the quantiles; lanes have unlike numbers."""
         config, lanes = self.network.config, len(encoding.inputs.code)
-        order = lane.argsort(stable=True)
         counts = torch.bincount(lane, minlength=lanes)
         rank = torch.arange(len(lane)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
         at = torch.zeros(lanes, int(counts.max()), dtype=torch.int64)
         row = torch.full_like(at, -1)
-        at[lane[order], rank], row[lane[order], rank] = place[order], rows[order]
+        at[lane, rank], row[lane, rank] = place, rows
         columns = max(1, DECODED // (lanes * config.numbers_per_cutoff))
         for some, its in zip(at.split(columns, dim=1), row.split(columns, dim=1), strict=True):
             mean, quantiles = predict(self.network, encoding, some)
@@ -147,8 +148,7 @@ def _passes(needed: Tensor) -> Iterator[Tensor]:
     for block in torch.arange(len(needed)).split(BLOCK):
         wanted = block[needed[block] > 0]
         by_length = wanted[needed[wanted].argsort(stable=True)]
-        most = max(LANES // torch.get_num_threads(), LEAST_LANES)
-        yield from (by_length[part] for part in blocks(len(wanted), most, least=LEAST_LANES))
+        yield from (by_length[part] for part in blocks(len(wanted), LANES, least=LEAST_LANES))
 
 
 def require_positive(panel: Panel, transform: str) -> None:

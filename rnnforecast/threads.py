@@ -5,13 +5,14 @@ of a millisecond, as a step of some thousand lanes does, most of that is waiting
 alone is nearly as many times faster as there are threads.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 def blocks(count: int, most: int, *, least: int) -> list[slice]:
@@ -47,3 +48,15 @@ def side_by_side(work: Callable[[Item], object], items: Sequence[Item]) -> None:
             torch.set_num_threads(before)
     for each in done:
         each.result()
+
+
+def one_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """What `make` makes of each item, in their order; the next is made while this one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: Future[Made] | None = None
+        for item in items:
+            before, coming = coming, pool.submit(make, item)
+            if before is not None:
+                yield before.result()
+        if coming is not None:
+            yield coming.result()
