@@ -14,7 +14,7 @@ from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
 SETTINGS = "config.json"
-FORMAT = 2  # of stored models: what was stored in another one would be read, and be wrong
+FORMAT = 3  # of stored models: what was stored in another one would be read, and be wrong
 
 
 class FittedError(ValueError):
