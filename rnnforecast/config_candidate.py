@@ -82,6 +82,7 @@ TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "segment_length": 252,
             "cutoffs_per_segment": 48,
             "learning_rate": 4e-3,
+            "weight_decay": 0.3,
             "weighting": "both",
             "holdout": False,
             "validate_every": 500,
