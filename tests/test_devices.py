@@ -90,8 +90,10 @@ def test_a_training_there_comes_to_what_it_does_on_the_cpu(panel, parts, device,
     found = fit(panel, parts, **how, **on(device, precision))
     assert len(gradients) == 20
     assert all(gradient.norm() <= 0.05 * 1.001 for gradient in gradients)
-    assert {part.dtype for state in carried for part in state} == {torch.float32, torch.bool}
-    assert {part.device.type for state in carried for part in state} == {device}
+    states = [state for state in carried if state is not None]
+    assert len(states) == (0 if "context_length" in parts else 20)  # a window carries nothing
+    assert {part.dtype for state in states for part in state} <= {torch.float32, torch.bool}
+    assert {part.device.type for state in states for part in state} <= {device}
     assert {part.dtype for part in found.model.network.parameters()} == {torch.float32}
     assert losses(found, "train_loss")[0] == pytest.approx(losses(expected, "train_loss")[0], rel=close, abs=close / 10)
     assert losses(found, "grad_norm")[0] == pytest.approx(losses(expected, "grad_norm")[0], rel=4 * close)
