@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-TILE = 1 << 16  # numbers of a tensor that are worked on together
+from rnnforecast.nn.tiles import tiles
 
 
 def softplus(values: Tensor) -> Tensor:
@@ -33,10 +33,7 @@ class _QuantileLoss(Function):
     def forward(ctx: Any, raw: Tensor, centre: Tensor, actual: Tensor, levels: tuple[float, ...]) -> Tensor:
         apart = (actual - centre).expand(raw.shape[:-1])
         slopes, losses = torch.empty_like(raw), raw.new_empty(apart.shape)
-        # A few rows at a time: what is worked out on the way stays near the processor.
-        count = len(raw) if raw.is_cuda else max(TILE * len(raw) // max(apart.numel(), 1), 1)
-        for start in range(0, len(raw), count):
-            rows = slice(start, start + count)
+        for rows in tiles(apart):
             losses[rows] = _losses(raw[rows], apart[rows], levels, slopes=slopes[rows])
         ctx.save_for_backward(slopes)
         ctx.median = levels.index(0.5)

@@ -13,8 +13,8 @@ from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
 from rnnforecast.nn.running import newest_sum, running_sum
+from rnnforecast.nn.tiles import tiles
 
-TILE = 1 << 16  # numbers of a tensor that are worked on together
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
 SMALLEST = 1e-6
 
@@ -112,9 +112,7 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     depend on how the series was cut into pieces, nor on anything later.
     """
     level, spread = (filled.new_empty(len(filled), steps) for _ in range(2))
-    count = len(filled) if filled.is_cuda else max(TILE // filled.shape[1], 1)
-    for start in range(0, len(filled), count):  # a few rows at a time: all of it stays near the processor
-        rows = slice(start, start + count)
+    for rows in tiles(filled):
         level[rows], spread[rows] = _trailing(filled[rows], observed[rows], blocks, length, steps=steps)
     return level, spread
 
