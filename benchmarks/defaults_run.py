@@ -46,8 +46,7 @@ def judge(name: str, data: Path) -> dict[str, Any]:
         )
         parts = windows.split(panel, test, validation)
         cutoffs = windows.backtest_cutoffs(panel, parts, task.horizon, plan.stride)
-        models = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
-    board = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=plan.metric)
+        models, board = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
     late, later = held_out(panel, task.panel(after), task.horizon)
     season = SETS[name].season
     known = replace(task, seasons=(season,))
@@ -102,33 +101,32 @@ def fitted(
     parts: windows.Split,
     cutoffs: Cutoffs,
     folder: Path,
-) -> dict[str, FittedModel]:
-    """All candidates of the pipeline, as its retrain fits them; those that this data is not for are absent."""
+) -> tuple[dict[str, FittedModel], list[dict[str, Any]]]:
+    """All candidates of the pipeline, as its retrain fits them, without those that this data is not for; and the
+    leaderboard that it chooses by, best first."""
     from rnnforecast.flows import retrain, study
 
     setting = study.Setting(frame, task, panel, parts, cutoffs)
+    metric = pipeline.backtest.metric
     models: dict[str, FittedModel] = {}
+    results: list[backtest.Result] = []
+
+    def leaderboard() -> list[dict[str, Any]]:
+        series = backtest.by_series(results, panel, parts.valid_end, season_length=task.season_length)
+        return backtest.leaderboard(results, series, metric=metric).to_dicts()
+
     for candidate in pipeline.models:
         try:
             if candidate.kind == "combination":
-                rows = leaderboard(models, panel, cutoffs, end=parts.valid_end, metric=pipeline.backtest.metric)
-                scores = {row["model"]: row[pipeline.backtest.metric] for row in rows}
-                models[candidate.label] = combination.combine(candidate, models, scores)
+                scores = {row["model"]: row[metric] for row in leaderboard()}
+                model: FittedModel = combination.combine(candidate, models, scores)
             else:
-                models[candidate.label] = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
+                model = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
+            results.append(backtest.run(model, panel, cutoffs, label=candidate.label))
+            models[candidate.label] = model
         except FittedError as error:
             print(f"{candidate.label}: {error}", file=sys.stderr)
-    return models
-
-
-def leaderboard(
-    models: dict[str, FittedModel], panel: Panel, cutoffs: Cutoffs, *, end: torch.Tensor, metric: str
-) -> list[dict[str, Any]]:
-    """The leaderboard that the pipeline chooses by, best first."""
-    results = [backtest.run(model, panel, cutoffs, label=label) for label, model in models.items()]
-    season = next(iter(models.values())).task.season_length
-    series = backtest.by_series(results, panel, end, season_length=season)
-    return backtest.leaderboard(results, series, metric=metric).to_dicts()
+    return models, leaderboard()
 
 
 def held_out(before: Panel, after: Panel, horizon: int) -> tuple[Panel, Cutoffs]:

@@ -100,8 +100,9 @@ class Spans:
         # One gather of all that is looked at; before, inputs and targets are views of it.
         whole = gather(panel, entity, start - memory, memory + steps + self.horizon + 1, 0, self.codes)
         series = panel.members(entity)
-        place = start.repeat_interleave(panel.channels)[:, None] + torch.arange(steps + self.horizon, device=device) + 1
-        target_mask = whole.mask[:, memory + 1 :] & (place < self.end[series][:, None])
+        left = self.end[series] - start.repeat_interleave(panel.channels)  # steps to learn from, the first among them
+        ahead = torch.arange(1, steps + self.horizon + 1, device=device)
+        target_mask = whole.mask[:, memory + 1 :] & (ahead < left[:, None])
         everywhere = torch.ones(len(entity), steps, dtype=torch.bool, device=device)
         fresh = torch.ones(len(entity), dtype=torch.bool, device=device)
         units = torch.ones(len(series), 3, device=device) if self.units is None else self.units[series]

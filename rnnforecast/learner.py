@@ -43,7 +43,7 @@ class Learner(pl.LightningModule):
         """The loss of training step `number`; the state that its lanes end in is where the next one begins."""
         # What is drawn in a step (dropout, cutoffs, teacher forcing) follows from its number: a training that goes
         # on from a checkpoint draws what the one that never stopped would have.
-        # (`torch.manual_seed` would look for devices and write down who asked, which takes longer than the gradients.)
+        # (`torch.manual_seed` would look for devices, and keep a stack trace of each call where it finds none.)
         seed = torch.manual_seed if self.device.type != "cpu" else torch.default_generator.manual_seed
         seed(self.training_config.seed * 1_000_003 + number + self.global_rank * PROCESS_SEED)
         state = self.network.remember(batch.before)

@@ -8,13 +8,14 @@ from typing import Any, Final
 from mlflow import MlflowClient
 
 from rnnforecast.backtest import decisive
-from rnnforecast.combination import chosen_by
+from rnnforecast.combination import SAFER, chosen_by
 from rnnforecast.config import Pipeline
 from rnnforecast.registry import CHAMPION, DECISION_TAG, Logged, aliases
 from rnnforecast.store import RegistryError, client, hidden
 
 CHALLENGER: Final = "challenger"
 PREVIOUS: Final = "previous"
+FORGIVEN: Final = f"{100 * SAFER:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,13 @@ def _judge(
     if present is None or present.score is None:
         why = "the first champion" if present is None else f"takes over from {present.name}, which cannot be scored now"
         least = min(_score(rival.row, metric) for rival in rivals)
-        place = "the best" if score <= least else f"within 5 % of the best, {least:.4g},"
+        place = "the best" if score <= least else f"within {FORGIVEN} of the best, {least:.4g},"
         return True, f"{best.label}: {metric} {score:.4g} is {place} of {len(rivals)} {on}; {why}{plainly}"
     ours, theirs = _apart(score, present.score)
     promoted = chosen_by(best.kind, score) < chosen_by(present.kind, present.score)
     verb = "beats" if promoted else "does not beat"
     if promoted and score >= present.score:
-        verb, plainly = "takes over from", " (a combination is chosen where it is within 5 %)"
+        verb, plainly = "takes over from", f" (a combination is chosen where it is within {FORGIVEN})"
     return promoted, f"{best.label}: {metric} {ours} {verb} {present.name} {theirs} {on}{plainly}"
 
 

@@ -32,10 +32,11 @@ def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
     start = torch.where(newest == NOTHING, first, newest + 1)
     steps = stop[some] + 1 - start
     panel = _panel(lanes, rows, some, start=start, steps=steps, task=task)
+    codes = lanes.kept.code[some]
     left, bulk = steps.clone(), (steps - 2 * lanes.apart).clamp(min=0)
     while len(going := torch.nonzero(left)[:, 0]):
         for piece, these in _pieces(lanes, some, left=left, bulk=bulk, going=going):
-            _advance(lanes, some, panel, steps - left, piece=piece, these=these)
+            _advance(lanes, some, panel, steps - left, piece=piece, these=these, codes=codes)
             in_bulk = bulk[these] > 0
             left[these] -= piece
             bulk[these] = (bulk[these] - piece).clamp(min=0)
@@ -45,9 +46,10 @@ def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
     return int(steps.sum())
 
 
-def _advance(lanes: Lanes, some: Tensor, panel: Panel, start: Tensor, *, piece: int, these: Tensor) -> None:
-    """Feed the next piece of the panel, from `start` [A] on, to `these` [b] of the lanes that go on."""
-    codes = lanes.kept.code[some]
+def _advance(
+    lanes: Lanes, some: Tensor, panel: Panel, start: Tensor, *, piece: int, these: Tensor, codes: Tensor
+) -> None:
+    """Feed the next piece of the panel, from `start` [A] on, to `these` [b] of the lanes that go on, of `codes` [A]."""
 
     def feed_block(block: slice) -> None:
         few = these[block]

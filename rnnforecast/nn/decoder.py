@@ -32,7 +32,7 @@ class Decoded(NamedTuple):
 class Outer(nn.Linear):
     """The output layer of a decoder: zero at first, so that the forecast begins as its base; with dropout before it."""
 
-    dropout = 0.0  # the network sets it, whatever the decoder
+    dropout = 0.0  # `decoders.build` sets it, whatever the decoder
 
     def __init__(self, hidden_size: int, outputs: int) -> None:
         super().__init__(hidden_size, outputs)

@@ -38,8 +38,6 @@ class QuantileHead(Head):
     def __init__(self, levels: tuple[float, ...]) -> None:
         super().__init__()
         self.outputs, self.levels, self.median = len(levels), levels, levels.index(0.5)
-        self.weights: Tensor
-        self.register_buffer("weights", torch.tensor(mean_weights(levels)), persistent=False)
 
     def location(self, raw: Tensor, base: Tensor) -> Tensor:
         return base + raw[..., self.median]
@@ -51,15 +49,11 @@ class QuantileHead(Head):
         return quantiles(raw.to(base), self.median, base)
 
     def mean(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
-        return self.quantiles(raw, base, scale=scale) @ self.weights
+        return self.summary(raw, base, scale=scale)[0]
 
     def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
         found = self.moved(self.quantiles(raw, base, scale=scale))
-        first, *rest = mean_weights(self.levels)
-        mean = found[..., 0] * first
-        for index, weight in enumerate(rest, 1):
-            mean = mean.add_(found[..., index], alpha=weight)
-        return mean, found
+        return mean_of(found, self.levels), found
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         raise ValueError(
@@ -77,6 +71,15 @@ def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
     for index in reversed(range(median)):
         quantile.insert(0, quantile[0] - softplus(raw[..., index]))
     return torch.stack(quantile).movedim(0, -1)  # quantile by quantile in memory: whole steps in a row
+
+
+def mean_of(quantiles: Tensor, levels: tuple[float, ...]) -> Tensor:
+    """The mean [...] of what has these quantiles [..., Q], level by level, as they lie in memory."""
+    first, *rest = mean_weights(levels)
+    mean = quantiles[..., 0] * first
+    for index, weight in enumerate(rest, 1):
+        mean = mean.add_(quantiles[..., index], alpha=weight)
+    return mean
 
 
 def mean_weights(levels: tuple[float, ...]) -> list[float]:

@@ -213,8 +213,7 @@ class Network(nn.Module):
         if self.config.parts.transform == "none":
             return self._unscaled(mean, shift, scale), quantiles
         # The mean of a bent scale is not the bent mean: by the quantiles.
-        weights = head.mean_weights(self.config.quantile_levels)
-        return quantiles @ torch.tensor(weights, device=raw.device), quantiles
+        return head.mean_of(quantiles, self.config.quantile_levels), quantiles
 
     def sample(self, forecast: Forecast, uniform: Tensor) -> Tensor:
         """Values [R, K, H] in the units of the data, drawn where `uniform` [R, K, H] says."""
