@@ -1,7 +1,7 @@
 """Where the time of a training step and of a batch forecast goes: self time of every part, forwards and backwards.
 
-Every function of ours that runs in a step becomes a range of torch's profiler, so that each operation can be told
-where it was called; one of the backward pass belongs to the part whose operation it undoes. What is in no range is
+Every function of ours that runs in a step becomes a range of torch's profiler (but not one that its own part calls: a
+range costs some microseconds itself), so that each operation can be told where it was called; one of the backward pass belongs to the part whose operation it undoes. What is in no range is
 Lightning's. `kernels` is the time inside torch's operations, `python` what lies between them.
 """
 
@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import wraps
+from threading import local
 from typing import Any, Final
 
 import torch
@@ -56,8 +57,8 @@ def overhead(given: list[str]) -> dict[str, Any]:
     parser.add_argument("--functions", action="store_true", help="each function for itself")
     options = parser.parse_args(given)
     torch.set_num_threads(options.threads)
-    mark_functions()
     part_of = _function if options.functions else _part
+    mark_functions(part_of)
     jobs: dict[str, Callable[[], dict[str, Any]]] = {}
     for mode in MODES:
         for network in NETWORKS:
@@ -173,7 +174,7 @@ def _function(owner: str) -> str:
     return owner or "Lightning and Python"
 
 
-def mark_functions() -> None:
+def mark_functions(part_of: Callable[[str], str]) -> None:
     """Make every function and method of the modules of ours that are loaded a range of the profiler."""
     modules = {name: module for name, module in sys.modules.items() if name.startswith(PACKAGE)}
     changed: dict[int, Callable[..., Any]] = {}
@@ -183,7 +184,8 @@ def mark_functions() -> None:
                 continue
             for key, item in list(vars(holder).items()):
                 if inspect.isfunction(item) and item.__module__ == name and not inspect.isgeneratorfunction(item):
-                    marked = _marked(item, MARK + f"{name.removeprefix(PACKAGE)}.{item.__qualname__}")
+                    owner = f"{name.removeprefix(PACKAGE)}.{item.__qualname__}"
+                    marked = _marked(item, MARK + owner, part_of(owner))
                     changed[id(item)] = marked
                     setattr(holder, key, marked)
     for module in modules.values():  # what others have imported by name
@@ -192,10 +194,26 @@ def mark_functions() -> None:
                 setattr(module, key, changed[id(item)])
 
 
-def _marked(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    @wraps(function)
-    def inside(*arguments: Any, **keywords: Any) -> Any:
-        with record_function(name):
-            return function(*arguments, **keywords)
+class _Inside(local):
+    """The part that a thread is in."""
 
-    return inside
+    part = ""
+
+
+_inside = _Inside()
+
+
+def _marked(function: Callable[..., Any], name: str, part: str) -> Callable[..., Any]:
+    @wraps(function)
+    def marked(*arguments: Any, **keywords: Any) -> Any:
+        caller = _inside.part
+        if caller == part and name != STEP:
+            return function(*arguments, **keywords)
+        _inside.part = part
+        try:
+            with record_function(name):
+                return function(*arguments, **keywords)
+        finally:
+            _inside.part = caller
+
+    return marked

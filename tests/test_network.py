@@ -69,8 +69,9 @@ def test_gaps_are_filled_forward_only_and_counted():
     values = torch.tensor([[0.0, 5.0, 0.0, 0.0, 7.0, 0.0]])
     mask = torch.tensor([[False, True, False, False, True, False]])
     nothing = State(torch.full((1, 2), torch.nan), torch.zeros(1, 2, dtype=torch.bool), *[torch.zeros(1, 1, 1)] * 4)
-    filled, observed = extend(nothing, values, mask)
+    filled, observed, since = extend(nothing, values, mask)
     assert filled[0, 2:].nan_to_num(-1.0).tolist() == [-1.0, 5.0, 5.0, 5.0, 7.0, 7.0]
+    assert since[0, 2:].tolist() == [2, 0, 1, 2, 0, 1]  # as many as are remembered, at most
     assert since_reading(observed, 9)[0, 2:].tolist() == [9, 0, 1, 2, 0, 1]
     assert since_reading(observed, 1)[0, 2:].tolist() == [1, 0, 1, 1, 0, 1]
 

@@ -27,24 +27,33 @@ class State(NamedTuple):
         return State(*(torch.where(mask, mine, theirs) for mask, mine, theirs in zip(masks, self, other, strict=True)))
 
 
-def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The remembered values followed by new ones, gaps filled forward: filled [R, M + T], observed [R, M + T]."""
+def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The remembered steps followed by new ones [R, T]: values with gaps filled forward, which were read, and the steps
+    since the last reading: [R, M + T] each."""
     observed = torch.cat([state.observed, mask], dim=1)
-    last = filled_forward(torch.cat([state.filled[:, -1:], values.masked_fill(~mask, torch.nan)], dim=1))
-    return torch.cat([state.filled[:, :-1], last], dim=1), observed
+    places, last = _last_reading(observed)
+    memory = state.filled.shape[1]
+    known = torch.cat([state.filled[:, -1:], values], dim=1)  # the last one before, and the new ones
+    filled = known.gather(1, (last[:, memory:] - (memory - 1)).clamp_(min=0))
+    return torch.cat([state.filled, filled], dim=1), observed, (places - last).clamp_(max=memory)
 
 
 def filled_forward(values: Tensor) -> Tensor:
     """Values [R, T], each NaN as the last number before it; those before the first stay."""
-    steps = torch.arange(values.shape[1], device=values.device)
-    return values.gather(1, torch.where(values.isnan(), 0, steps).cummax(dim=1).values)
+    _, last = _last_reading(values.isnan().logical_not_())
+    return values.gather(1, last.clamp_(min=0))
 
 
 def since_reading(observed: Tensor, most: int) -> Tensor:
-    """Steps since the last reading, 0 where there is one, `most` at most: as [R, M + T]."""
+    """Steps since the last reading, 0 where there is one, `most` at most: as [R, X]."""
+    places, last = _last_reading(observed)
+    return (places - last).clamp_(max=most)
+
+
+def _last_reading(observed: Tensor) -> tuple[Tensor, Tensor]:
+    """The places [X], and of the last reading up to each, [R, X]; far before the first where there is none."""
     places = torch.arange(observed.shape[1], device=observed.device)
-    newest = torch.where(observed, places, -most).cummax(dim=1).values
-    return (places - newest).clamp(max=most)
+    return places, torch.where(observed, places, -len(places)).cummax(dim=1).values
 
 
 def pick(values: Tensor, places: Tensor) -> Tensor:

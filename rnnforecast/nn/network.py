@@ -12,7 +12,7 @@ from rnnforecast.nn import base, decoders, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
-from rnnforecast.nn.memory import State, extend, filled_forward, newest, since_reading
+from rnnforecast.nn.memory import State, extend, filled_forward, newest
 from rnnforecast.nn.places import Ends, Places
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
@@ -123,10 +123,11 @@ class Network(nn.Module):
     def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
         steps = inputs.values.shape[1]
-        filled, observed = extend(state, inputs.values, inputs.mask) if transformed else self._extend(inputs, state)
+        values = inputs.values if transformed else transform.forward(self.config.parts.transform, inputs.values)
+        filled, observed, since = extend(state, values, inputs.mask)
         known = standardised(inputs.known, self.known_stats)
         seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
-        past = Past(filled, observed, since_reading(observed, self.memory), seen)
+        past = Past(filled, observed, since, seen)
         units = self.units(filled, observed, steps=steps)
         encoding, after = self.read(inputs._replace(known=known), past, units, state)
         return encoding._replace(inputs=inputs), State(
@@ -223,10 +224,6 @@ class Network(nn.Module):
     def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Numbers of a head, which nobody else holds, in the units of the data."""
         return transform.inverse(self.config.parts.transform, scaled.mul_(scale).add_(shift))
-
-    def _extend(self, inputs: Inputs, state: State) -> tuple[Tensor, Tensor]:
-        """Remembered and new steps side by side: filled and observed, [R, M + T]."""
-        return extend(state, transform.forward(self.config.parts.transform, inputs.values), inputs.mask)
 
     def _covariates(self, ordinals: Tensor, past: Tensor, known: Tensor) -> Tensor:
         """Calendar, past and known (standardised) covariates of some steps, [B, T, F]."""

@@ -6,13 +6,18 @@ from torch.nn import functional as F
 
 
 def running_sum(values: Tensor, width: int, *, stride: int = 1, decay: float = 1.0) -> Tensor:
-    """At each t the sum over j < width of decay^j * values[t - j * stride]; values [..., T], 0 before the first.
+    """At each t the sum over j < width of decay^j * values[t - j * stride]; values [..., T], 0 before the first."""
+    return whole_sums(F.pad(values, ((width - 1) * stride, 0)), width, stride=stride, decay=decay)
+
+
+def whole_sums(values: Tensor, width: int, *, stride: int = 1, decay: float = 1.0) -> Tensor:
+    """The same where all terms are there: [..., T - (width - 1) * stride], of the newest steps.
 
     Sums of 1, 2, 4, ... terms are joined, so it takes log2(width) passes and subtracts nothing: what has left the
     window leaves no rounding error behind, and the result at t is made of the window's values in one fixed order. It
     is the same to the last bit, however the series was cut into pieces and whatever follows.
     """
-    part, size = F.pad(values, ((width - 1) * stride, 0)), 1  # sums of `size` terms; each array ends with the series
+    part, size = values, 1  # sums of `size` terms; each array ends with the series
     joined, terms = part, 0
     while terms < width:
         if width & size:

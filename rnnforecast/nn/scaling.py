@@ -12,7 +12,7 @@ from torch import Tensor
 from rnnforecast.config_parts import Scaling
 from rnnforecast.nn.median import middle
 from rnnforecast.nn.places import Places
-from rnnforecast.nn.running import newest_sum, running_sum
+from rnnforecast.nn.running import newest_sum, whole_sums
 from rnnforecast.nn.tiles import tiles
 
 SMALLEST_SHARE = 1e-3  # of the level: the least spread, so that a constant series has units too
@@ -65,43 +65,51 @@ def units(
 def _moments(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Units:
     """Mean and deviation of the readings of the last `width` steps, a reading j steps back weighted by decay^j; the
     last known value where there are none."""
-    values = filled.double()
-    mean, squares = _means([values, values.square()], observed, width, steps=steps, decay=decay)
+    mean, spread = _mean_and_spread(filled, observed, width, steps=steps, decay=decay)
     level = _or_known(mean, filled)
-    spread = _spread(mean, squares).nan_to_num(0.0).to(filled.dtype)
-    return Units(level, _at_least(spread, level), level)
+    return Units(level, _at_least(spread.nan_to_num_(0.0), level), level)
+
+
+def _mean_and_spread(filled: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Tensor:
+    """Both of the readings of the last `width` steps, [2, R, T]; NaN where there are none. What the difference of
+    squares loses in float64 is 1e-8 of the level, far below the least spread."""
+    values = torch.where(observed, filled, 0.0).double()
+    mean, squares = found = _means(torch.stack([values, values.square()]), observed, width, steps=steps, decay=decay)
+    squares.addcmul_(mean, mean, value=-1)
+    found = found.to(filled.dtype)
+    found[1].clamp_(min=0.0).sqrt_()
+    return found
 
 
 def _mean(values: Tensor, observed: Tensor, width: int, *, steps: int) -> Tensor:
     """Mean of the readings of the last `width` steps, [R, T] float64; NaN where there are none."""
-    return _means([values], observed, width, steps=steps)[0]
+    return _means(torch.where(observed, values, 0.0).double(), observed, width, steps=steps)
 
 
-def _means(values: list[Tensor], observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> tuple[Tensor, ...]:
-    """Weighted means of the readings of the last `width` steps, a reading j steps back weighted by decay^j."""
-    newest = steps + width - 1
-    observed = observed[:, -newest:]
-    parts = torch.stack([*(torch.where(observed, p[:, -newest:].double(), 0.0) for p in values), observed.double()])
-    sums = newest_sum(parts, width, decay=decay) if steps == 1 else running_sum(parts, width, decay=decay)
-    *summed, weight = sums[:, :, -steps:]
-    readings = weight.where(weight > 0, torch.nan)
-    return tuple(part / readings for part in summed)
+def _means(values: Tensor, observed: Tensor, width: int, *, steps: int, decay: float = 1.0) -> Tensor:
+    """Weighted means [..., R, T] of the readings of the last `width` steps, a reading j steps back weighted by decay^j;
+    values [..., R, M + T] are 0 where there is none."""
 
+    def summed(part: Tensor) -> Tensor:
+        return (newest_sum if steps == 1 else whole_sums)(part, width, decay=decay)[..., -steps:]
 
-def _spread(mean: Tensor, squares: Tensor) -> Tensor:
-    """The deviation; in float64 what the difference of squares loses is 1e-8 of the level, far below the least
-    spread."""
-    return (squares - mean.square()).clamp(min=0.0).sqrt()
+    values, observed = (part[..., -(steps + width - 1) :] for part in (values, observed))
+    if decay == 1.0 and not observed.is_cuda and observed.all():
+        return summed(values).div_(width)
+    readings = summed(observed.double() if decay != 1.0 else observed.float())  # whole numbers: exact
+    return summed(values).div_(readings)  # nothing over none is NaN
 
 
 def _or_known(mean: Tensor, filled: Tensor) -> Tensor:
     """Means [R, T], where there is none the last known value."""
+    if not mean.is_cuda and not mean.sum().isnan():
+        return mean.to(filled.dtype)
     return torch.where(mean.isnan(), filled[:, -mean.shape[1] :].nan_to_num(0.0), mean).to(filled.dtype)
 
 
 def _at_least(spread: Tensor, level: Tensor) -> Tensor:
     """The spread, or the least one: a thousandth of the level."""
-    return torch.maximum(spread, (SMALLEST_SHARE * level.abs()).clamp(min=SMALLEST))
+    return torch.maximum(spread, level.abs().mul_(SMALLEST_SHARE).clamp_(min=SMALLEST))
 
 
 def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
@@ -111,9 +119,10 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     readings does not count; where no block has any, the level is the last known value. The result at a step does not
     depend on how the series was cut into pieces, nor on anything later.
     """
-    level, spread = (filled.new_empty(len(filled), steps) for _ in range(2))
-    for rows in tiles(filled):
-        level[rows], spread[rows] = _trailing(filled[rows], observed[rows], blocks, length, steps=steps)
+    found = [_trailing(filled[rows], observed[rows], blocks, length, steps=steps) for rows in tiles(filled) or [slice(0)]]
+    if len(found) == 1:
+        return found[0]
+    level, spread = (torch.cat(parts) for parts in zip(*found, strict=True))
     return level, spread
 
 
@@ -121,22 +130,35 @@ def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, ste
     if steps == 1:  # the blocks themselves, side by side
         values, read = (part[:, -blocks * length :].reshape(-1, length) for part in (filled, observed))
         moments = block_moments(values, read, length, steps=1)
-        ended = [list(part.view(-1, blocks).split(1, dim=1)) for part in moments]
+        mean, spread = middle(list(moments.view(2, -1, blocks).split(1, dim=-1)))
     else:
         moments = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
-        first = range(0, blocks * length, length)
-        ended = [[part[:, at : at + steps] for at in first] for part in moments]
-    mean, spread = (middle(part) for part in ended)
+        mean, spread = _middles(moments, blocks, length, steps=steps)
     level = _or_known(mean, filled)
-    return level, _at_least(spread.nan_to_num(0.0), level)
+    return level, _at_least(spread.nan_to_num_(0.0), level)
 
 
-def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
-    """Mean and spread of the block of `length` steps that ends at each of the newest `steps`: [R, steps] each, NaN
+def _middles(moments: Tensor, blocks: int, length: int, *, steps: int) -> Tensor:
+    """The medians [2, R, steps] of `blocks` blocks at each of the newest steps, of means and of spreads [2, R, X]."""
+    found = moments.new_empty(*moments.shape[:2], steps)
+    # Before any row begins nothing was read in the oldest blocks: at such steps the others are all there are.
+    # (To ask a GPU would hold it up.)
+    unread = moments[0].isnan().all(dim=0)
+    begin, stop = 0 if unread.is_cuda or not unread[0] else int(unread.logical_not_().int().argmax()), steps
+    for oldest in range(blocks):
+        start = min(max(begin - oldest * length, 0), stop)
+        if start < stop:
+            first = range(oldest * length, blocks * length, length)
+            found[..., start:stop] = middle([moments[..., at + start : at + stop] for at in first])
+        stop = start
+    found[..., :stop] = torch.nan
+    return found
+
+
+def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> Tensor:
+    """Mean and spread of the block of `length` steps that ends at each of the newest `steps`: [2, R, steps], NaN
     without readings."""
-    values = filled.double()
-    mean, squares = _means([values, values.square()], observed, length, steps=steps)
-    return mean.to(filled), _spread(mean, squares).to(filled)
+    return _mean_and_spread(filled, observed, length, steps=steps)
 
 
 class Blocks(NamedTuple):
@@ -148,7 +170,7 @@ class Blocks(NamedTuple):
 
     def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
         """Mean and spread of the blocks that end at each of the newest `steps`, of rows [R, X]: [R, 2, steps]."""
-        return torch.stack(block_moments(filled, observed, self.length, steps=steps), dim=1)
+        return block_moments(filled, observed, self.length, steps=steps).transpose(0, 1)
 
     def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
         """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
