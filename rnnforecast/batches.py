@@ -34,7 +34,7 @@ class Segment(NamedTuple):
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
     """Steps start..start+T-1 of lanes; outside of a series nothing is observed. entity, start [B]; codes [E]."""
     series, begin = panel.members(entity), start.repeat_interleave(panel.channels)
-    values, mask = _neighbours(panel, series, begin, steps) or panel.gather(*_rows(panel, series, begin, steps))
+    values, mask = _neighbours(panel, series, begin, steps) or _stretches(panel, series, begin, steps)
     first = entity * panel.channels
     ordinals = (panel.starts[first] + start)[:, None] + torch.arange(steps, device=start.device)
     past = _covariates(panel.past, panel, first, start, steps=steps)
@@ -55,6 +55,19 @@ def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tupl
         return None
     rows = slice(int(ends[0]), int(ends[-1]))
     values, mask = (part[rows].view(count, length)[:, begin : begin + steps] for part in (panel.values, panel.mask))
+    return values, mask
+
+
+def _stretches(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Values and mask [R, T] of so many steps of each series from `start` [R] on; nothing is read outside of it."""
+    if series.is_cuda or steps > len(panel.values):  # (to ask a GPU which reach out of the panel would hold it up)
+        return panel.gather(*_rows(panel, series, start, steps))
+    base, stop = panel.offsets[series], panel.offsets[series + 1]
+    row, last = base + start, len(panel.values) - steps
+    values, mask = (part.unfold(0, steps, 1)[row.clamp(0, last)] for part in (panel.values, panel.mask))
+    over = ((start < 0) | (row + steps > stop)).nonzero()[:, 0]
+    if len(over):
+        values[over], mask[over] = panel.gather(*_rows(panel, series[over], start[over], steps))
     return values, mask
 
 

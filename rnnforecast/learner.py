@@ -125,7 +125,10 @@ class Learner(pl.LightningModule):
         chosen = self.training_config
         assert chosen.learning_rate != "auto"  # found before training begins
         optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+            self.network.parameters(),
+            lr=chosen.learning_rate,
+            weight_decay=chosen.weight_decay,
+            fused="mixed" not in chosen.precision,  # Lightning clips no gradients of a fused one that are mixed
         )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, max_lr=chosen.learning_rate, total_steps=chosen.max_steps + 1

@@ -71,13 +71,15 @@ def clamped(scaled: Tensor, scaling: Scaling) -> Tensor:
 
 def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
     """Where in each calendar cycle a step stands: ordinals [B, T] to sine and cosine [B, T, 2 * periods]."""
+    if not periods:
+        return torch.zeros(*ordinals.shape, 0, device=ordinals.device)
     if len(ordinals) > 1 and (ordinals == ordinals[:1]).all():  # lanes side by side: worked out once
         return calendar_features(ordinals[:1], periods).expand(len(ordinals), -1, -1)
     waves = []
     for period in periods:
         angle = (ordinals.double() / period).frac_().mul_(2 * math.pi).float()
         waves += [angle.sin(), angle.cos()]
-    return torch.stack(waves, dim=-1) if waves else ordinals.new_zeros((*ordinals.shape, 0), dtype=torch.float32)
+    return torch.stack(waves, dim=-1)
 
 
 def standardised(values: Tensor, stats: Tensor) -> Tensor:

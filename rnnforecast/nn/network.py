@@ -12,7 +12,7 @@ from rnnforecast.nn import base, decoders, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
-from rnnforecast.nn.memory import State, extend, filled_forward, newest
+from rnnforecast.nn.memory import State, extend, newest
 from rnnforecast.nn.places import Ends, Places
 from rnnforecast.nn.recurrence import Memory
 from rnnforecast.nn.scaling import Units
@@ -113,12 +113,13 @@ class Network(nn.Module):
         )
 
     def remember(self, before: Inputs) -> State:
-        """The state that has seen the M steps before a segment but has run over none of them."""
+        """The state that has seen the M steps before a segment but has run over none of them (whose gaps it leaves to
+        the pass over the segment)."""
         state = self.initial_state(before.static, before.code)
         read = transform.forward(self.config.parts.transform, before.values).masked_fill(~before.mask, torch.nan)
         known = standardised(before.known, self.known_stats)
         looked_at = (newest(part, self.config.reach) for part in (before.ordinals, before.past, known))
-        return state._replace(filled=filled_forward(read), observed=before.mask, seen=self._covariates(*looked_at))
+        return state._replace(filled=read, observed=before.mask, seen=self._covariates(*looked_at))
 
     def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""

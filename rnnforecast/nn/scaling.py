@@ -128,9 +128,8 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
-        values, read = (part[:, -blocks * length :].reshape(-1, length) for part in (filled, observed))
-        moments = block_moments(values, read, length, steps=1)
-        mean, spread = middle(list(moments.view(2, -1, blocks).split(1, dim=-1)))
+        values, read = (part[:, -blocks * length :].unflatten(1, (blocks, length)) for part in (filled, observed))
+        mean, spread = middle(list(block_moments(values, read, length, steps=1).unbind(dim=2)))
     else:
         moments = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
         mean, spread = _middles(moments, blocks, length, steps=steps)
