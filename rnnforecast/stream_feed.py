@@ -15,8 +15,8 @@ from rnnforecast.stream_rows import Rows
 from rnnforecast.task import Task
 from rnnforecast.threads import blocks, side_by_side
 
-MOST_LANES = 8_192  # of a step, that a thread takes at once: few enough for the processor's caches, and
-LEAST_LANES = 2_048  # enough for a second thread to be worth it
+MOST_LANES = 16_384  # of a step, that a thread takes at once
+LEAST_LANES = 16_384  # below it torch divides the operations, of which each would wait for the interpreter else
 STEPS_AT_ONCE = 1 << 18  # of several lanes, in a pass over history
 LONGEST_PIECE = 512  # steps of a pass over history
 

@@ -101,6 +101,12 @@ def bases(
     return found
 
 
+def shares(weights: Tensor) -> Tensor:
+    """Weights [..., S] as shares that add up to one: softmax, of which torch's own is slow where S is small."""
+    grown = (weights - weights.detach().amax(dim=-1, keepdim=True)).exp()
+    return grown / grown.sum(dim=-1, keepdim=True)
+
+
 def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:
     """Forecasts that lie so far from the level, mixed with weights [R, K, H, S] (or [R, K, 1, S], the same for all
     steps), as [R, K, H] in scaled units [R, K]."""

@@ -39,13 +39,22 @@ def offsets(errors: Tensor, mask: Tensor, levels: tuple[float, ...]) -> Tensor:
 def moved(quantiles: Tensor, offsets: Tensor) -> Tensor:
     """Quantiles [..., H, Q] moved by offsets in their units, of whose steps the first H are taken; in ascending order,
     where moves of different size made them cross (Chernozhukov, Fernández-Val and Galichon 2010)."""
-    steps = quantiles.shape[-2]
-    by_level = offsets[:steps].T.reshape(-1, *[1] * (quantiles.ndim - 2), steps)
-    # Quantile by quantile in memory: whole steps in a row.
-    found = torch.addcmul(quantiles.movedim(-1, 0), by_level, unit(quantiles)[..., 0])
+    found = torch.addcmul(quantiles.movedim(-1, 0), _by_level(offsets, quantiles[..., 0]), unit(quantiles)[..., 0])
     if (offsets.diff(dim=-1) < 0).any():
         found = found.sort(dim=0).values
     return found.movedim(0, -1)
+
+
+def around(points: Tensor, offsets: Tensor) -> Tensor:
+    """Quantiles [..., H, Q] of points [..., H], whose unit is 1: the offsets lie in ascending order already."""
+    return (points + _by_level(offsets, points)).movedim(0, -1)
+
+
+def _by_level(offsets: Tensor, points: Tensor) -> Tensor:
+    """Offsets [H, Q] level by level, to be added to points [..., H]: quantile by quantile in memory, whole steps in a
+    row."""
+    steps = points.shape[-1]
+    return offsets[:steps].T.reshape(-1, *[1] * (points.ndim - 1), steps)
 
 
 def _quantile(errors: Tensor, level: float) -> Tensor:

@@ -65,12 +65,13 @@ class QuantileHead(Head):
 def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
     """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
     steps away."""
-    quantile = [base + raw[..., median]]
-    for index in range(median + 1, raw.shape[-1]):
-        quantile.append(quantile[-1] + softplus(raw[..., index]))
+    found = raw.new_empty(raw.shape[-1], *raw.shape[:-1])  # quantile by quantile in memory: whole steps in a row
+    torch.add(base, raw[..., median], out=found[median])
+    for index in range(median + 1, len(found)):
+        torch.add(found[index - 1], softplus(raw[..., index]), out=found[index])
     for index in reversed(range(median)):
-        quantile.insert(0, quantile[0] - softplus(raw[..., index]))
-    return torch.stack(quantile).movedim(0, -1)  # quantile by quantile in memory: whole steps in a row
+        torch.sub(found[index + 1], softplus(raw[..., index]), out=found[index])
+    return found.movedim(0, -1)
 
 
 def mean_of(quantiles: Tensor, levels: tuple[float, ...]) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from rnnforecast.nn import conformal
 from rnnforecast.nn.head_base import Head
 
 HUBER_DELTA = 1.0  # scaled units
@@ -32,6 +33,12 @@ class PointHead(Head):
 
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)[..., None].expand(*base.shape, len(self.levels))
+
+    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+        if self.offsets is None:
+            return super().summary(raw, base, scale=scale)
+        mean = self.location(raw, base)
+        return mean, conformal.around(mean, self.offsets)
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)

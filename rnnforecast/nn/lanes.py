@@ -205,9 +205,14 @@ class Lanes(Buffers):
         return State(nothing, nothing.bool(), nothing, hidden, cell, contexts)
 
     def _put(self, which: Which, after: tuple[Tensor, Tensor], contexts: Tensor) -> None:
-        self.kept.hidden[which], self.kept.cell[which] = (part.transpose(0, 1) for part in after)
+        found = {"hidden": after[0].transpose(0, 1), "cell": after[1].transpose(0, 1)}
         if not self.config.window:
-            self.kept.contexts[which] = newest(contexts, self.kept.contexts.shape[1])
+            found["contexts"] = newest(contexts, self.kept.contexts.shape[1])
+        for name, part in found.items():
+            if which == slice(0, len(self.kept.code)):  # of all lanes: in place of what was
+                setattr(self.kept, name, part)
+            else:
+                getattr(self.kept, name)[which] = part
 
     def _past(self, which: Which, stop: int | Tensor, ordinals: Tensor | None) -> Past:
         """What one step sees that is the last before column `stop`: position M is that step. Without `ordinals`

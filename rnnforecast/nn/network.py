@@ -291,7 +291,7 @@ class Network(nn.Module):
             memory=self.memory,
         )
         mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
-        return base.mixed(naive, mix.flatten(0, 1).softmax(-1), units).expand(-1, -1, horizon)
+        return base.mixed(naive, base.shares(mix.flatten(0, 1)), units).expand(-1, -1, horizon)
 
     def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
         """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""

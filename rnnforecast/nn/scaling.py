@@ -131,27 +131,34 @@ def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, ste
         values, read = (part[:, -blocks * length :].unflatten(1, (blocks, length)) for part in (filled, observed))
         mean, spread = middle(list(block_moments(values, read, length, steps=1).unbind(dim=2)))
     else:
-        moments = block_moments(filled, observed, length, steps=steps + (blocks - 1) * length)
-        mean, spread = _middles(moments, blocks, length, steps=steps)
+        mean, spread = _middles(filled, observed, blocks, length, steps=steps)
     level = _or_known(mean, filled)
     return level, _at_least(spread.nan_to_num_(0.0), level)
 
 
-def _middles(moments: Tensor, blocks: int, length: int, *, steps: int) -> Tensor:
-    """The medians [2, R, steps] of `blocks` blocks at each of the newest steps, of means and of spreads [2, R, X]."""
-    found = moments.new_empty(*moments.shape[:2], steps)
-    # Before any row begins nothing was read in the oldest blocks: at such steps the others are all there are.
-    # (To ask a GPU would hold it up.)
-    unread = moments[0].isnan().all(dim=0)
-    begin, stop = 0 if unread.is_cuda or not unread[0] else int(unread.logical_not_().int().argmax()), steps
+def _middles(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> Tensor:
+    """The medians [2, R, steps] of the means and of the spreads of `blocks` blocks at each of the newest steps."""
+    ends = steps + (blocks - 1) * length  # where blocks end that count
+    # Before any row begins nothing is to be read, and at the steps after it the younger blocks are all there are.
+    begin = max(_unread(observed[:, -(ends + length - 1) :]) - (length - 1), 0)
+    moments = block_moments(filled, observed, length, steps=ends - begin)
+    found, stop = filled.new_empty(2, len(filled), steps), steps
     for oldest in range(blocks):
         start = min(max(begin - oldest * length, 0), stop)
         if start < stop:
-            first = range(oldest * length, blocks * length, length)
+            first = range(oldest * length - begin, blocks * length - begin, length)
             found[..., start:stop] = middle([moments[..., at + start : at + stop] for at in first])
         stop = start
     found[..., :stop] = torch.nan
     return found
+
+
+def _unread(observed: Tensor) -> int:
+    """How many steps [R, X] go by before any row is read."""
+    if observed.is_cuda:  # to ask a GPU would hold it up
+        return 0
+    read = observed.any(dim=0)
+    return int(read.int().argmax()) if read.any() else len(read)
 
 
 def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> Tensor:
@@ -175,13 +182,16 @@ class Blocks(NamedTuple):
         """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
         start = filled.shape[-1] - self.length
         values, read = filled[..., start:], observed[..., start:]
+        # From a value of the block: what float32 loses of such distances is far below their spread.
         centre = values[..., -1:]
-        centred = torch.where(read, values - centre, 0.0)
-        readings = read.sum(dim=-1)  # nothing over none is NaN
-        mean = centred.sum(dim=-1, dtype=torch.float64) / readings
-        squares = centred.square().sum(dim=-1, dtype=torch.float64) / readings
-        spread = torch.addcmul(squares, mean, mean, value=-1).clamp_(min=0.0).sqrt_()
-        return torch.stack([mean + centre[..., 0], spread], dim=-1).to(filled.dtype)
+        apart, readings = values - centre, self.length
+        if not read.all():
+            apart = torch.where(read, apart, 0.0)
+            readings = read.sum(dim=-1)  # nothing over none is NaN
+        mean = apart.sum(dim=-1) / readings
+        squares = apart.square_().sum(dim=-1) / readings
+        spread = squares.addcmul_(mean, mean, value=-1).clamp_(min=0.0).sqrt_()
+        return torch.stack([mean + centre[..., 0], spread], dim=-1)
 
     def units(self, blocks: Tensor, last: Tensor) -> Units:
         """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
