@@ -16,14 +16,15 @@ class FrameError(ValueError):
     """A long frame that cannot be used; the message names series, timestamp and column, and the remedy."""
 
 
-def validate(frame: pl.DataFrame, *, covariates: Sequence[str] = ()) -> None:
+def validate(frame: pl.DataFrame, *, covariates: Sequence[str] = (), repeats: bool = True) -> None:
     """Refuse a long frame that the models would misread.
 
     Checks, in this order:
 
     - the columns series_id, timestamp, target and every covariate are there, and there is a row;
     - timestamp is a datetime, a date or an integer; target and covariates are numbers;
-    - no series_id or timestamp is null; no (series_id, timestamp) stands twice;
+    - no series_id or timestamp is null; no (series_id, timestamp) stands twice (unless the caller has seen to these
+      `repeats`);
     - no target and no covariate is infinite (a missing reading is null or NaN).
 
     Raises FrameError.
@@ -33,7 +34,8 @@ def validate(frame: pl.DataFrame, *, covariates: Sequence[str] = ()) -> None:
         raise no_rows()
     check_types(frame.schema, covariates)
     check_keys(frame)
-    check_repeats(frame)
+    if repeats:
+        check_repeats(frame)
     check_numbers(frame, covariates)
 
 
@@ -104,6 +106,7 @@ def normalise(
     `resample` says what happens to readings off the grid or sharing a step: `mean`, `last` or `sum` of each
     step; `none` refuses them. A gap stays a missing ordinal. Raises FrameError.
     """
+    finer = getattr(frame.schema[TIMESTAMP], "time_unit", None) == "ns"  # than what is kept of a timestamp
     frame = plain(frame, covariates)
     try:
         if isinstance(frequency, str):
@@ -120,9 +123,10 @@ def normalise(
         stray = frame.filter(~frequency.on_grid(TIMESTAMP))
         if len(stray):
             raise off_grid(stray, len(stray), len(frame), frequency)
-        shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
-        if len(shared):
-            raise in_one_step(shared, frequency)
+        if not frequency.exact or finer:
+            shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
+            if len(shared):
+                raise in_one_step(shared, frequency)
     return frame.sort(SERIES_ID, ORDINAL), frequency
 
 

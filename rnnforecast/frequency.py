@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -120,11 +121,19 @@ class Frequency:
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
         found = steps.to_frame("ordinal").select(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
-        return found.gather((ordinals - first).cast(pl.UInt32)) if dense else found
+        if not dense:
+            return found
+        # In 32 bits, which wrap around: right for what lies that near, and a quarter of the time.
+        return found.gather(np.subtract(ordinals.to_numpy(), np.int64(first), dtype=np.uint32, casting="unsafe"))
+
+    @property
+    def exact(self) -> bool:
+        """Whether a step has one timestamp on the grid: months have any in the month."""
+        return self.unit not in MONTHS
 
     def on_grid(self, column: str) -> pl.Expr:
         """True where a timestamp stands exactly on the grid (for months: anywhere in the month)."""
-        if self.unit in MONTHS:
+        if not self.exact:
             return pl.lit(True)
         exact = self._phase_of(pl.col(column)) == self.phase
         return exact & (pl.col(column).dt.weekday() <= 5) if self.unit == "bd" else exact

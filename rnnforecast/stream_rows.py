@@ -66,7 +66,10 @@ class Names:
     def with_lanes(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """A frame that has an entity with its lane; entities that have none yet get the next ones, in the order of
         their names, and are returned."""
-        known = pl.DataFrame({ENTITY: self.entities, LANE: pl.int_range(len(self), eager=True)})
+        lanes = pl.int_range(len(self), eager=True).alias(LANE)
+        if frame[ENTITY].equals(self.entities):  # every one of them once, as in most updates
+            return frame.with_columns(lanes), frame[ENTITY].clear()
+        known = pl.DataFrame({ENTITY: self.entities, LANE: lanes})
         found = frame.join(known, on=ENTITY, how="left", maintain_order="left")
         new = found.filter(pl.col(LANE).is_null())[ENTITY].unique().sort()
         if len(new):
@@ -83,9 +86,9 @@ def read_rows(rows: pl.DataFrame, task: Task, names: Names) -> pl.DataFrame:
     """
     covariates = (*task.past, *task.known, *task.static)
     complete = len(rows) and {*KEY, TARGET, *covariates} <= set(rows.columns)
-    if complete and rows.select(pl.struct(KEY).is_duplicated().any()).item():
+    if complete and rows.select(KEY).is_duplicated().any():
         rows = together(rows, KEY, (TARGET, *covariates))
-    validate(rows, covariates=covariates)
+    validate(rows, covariates=covariates, repeats=False)
     frame, _ = normalise(rows, task.frequency, covariates=covariates, resample=task.resample)
     return names.split(frame).drop(SERIES_ID)
 

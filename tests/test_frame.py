@@ -66,6 +66,13 @@ def test_two_readings_in_one_business_day_step_are_refused():
         normalise(rows, "1bd")
 
 
+def test_two_nanosecond_timestamps_that_are_one_microsecond_are_refused():
+    times = pl.Series([0, 0, 3_600_000_000_000], dtype=pl.Int64) + pl.Series([0, 7, 0])
+    rows = pl.DataFrame({"series_id": ["a"] * 3, "timestamp": times.cast(pl.Datetime("ns")), "target": [1.0, 2.0, 3.0]})
+    with pytest.raises(FrameError, match="fall in one step of 1h"):
+        normalise(rows, "1h")
+
+
 def test_integer_steps_and_a_step_of_time_do_not_fit():
     rows = pl.DataFrame({"series_id": ["a"] * 2, "timestamp": [1, 2], "target": [1.0, 2.0]})
     with pytest.raises(FrameError, match="integer timestamps take `1i`"):
