@@ -1,8 +1,9 @@
 """Where the time of a training step and of a batch forecast goes: self time of every part, forwards and backwards.
 
-Every function of ours that runs in a step becomes a range of torch's profiler (but not one that its own part calls: a
-range costs some microseconds itself), so that each operation can be told where it was called; one of the backward pass belongs to the part whose operation it undoes. What is in no range is
-Lightning's. `kernels` is the time inside torch's operations, `python` what lies between them.
+Every function of ours that runs in a step becomes a range of torch's profiler, so that each operation can be told
+where it was called; but not one that its own part calls, as a range costs some microseconds itself. An operation of
+the backward pass belongs to the part whose operation it undoes. What is in no range is Lightning's. `kernels` is the
+time inside torch's operations, `python` what lies between them.
 """
 
 import inspect

@@ -24,7 +24,7 @@ def test_the_middle_of_what_is_there(count, missing):
     values[torch.rand(values.shape, generator=generator) < missing] = torch.nan
     before = values.clone()
     np.testing.assert_allclose(middle(list(values)), known_median(values.numpy(), 0), rtol=1e-6)
-    torch.testing.assert_close(values, before, equal_nan=True, rtol=0.0, atol=0.0)  # nothing is written to what is given
+    torch.testing.assert_close(values, before, equal_nan=True, rtol=0.0, atol=0.0)  # not written to
 
 
 @pytest.mark.parametrize("begins", [0, 5, 12, 40, 59])

@@ -119,16 +119,17 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     readings does not count; where no block has any, the level is the last known value. The result at a step does not
     depend on how the series was cut into pieces, nor on anything later.
     """
-    found = [_trailing(filled[rows], observed[rows], blocks, length, steps=steps) for rows in tiles(filled) or [slice(0)]]
+    parts = tiles(filled) or [slice(0)]
+    found = [_trailing(filled[rows], observed[rows], blocks, length, steps=steps) for rows in parts]
     if len(found) == 1:
         return found[0]
-    level, spread = (torch.cat(parts) for parts in zip(*found, strict=True))
+    level, spread = (torch.cat(each) for each in zip(*found, strict=True))
     return level, spread
 
 
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
-        values, read = (part[:, -blocks * length :].unflatten(1, (blocks, length)) for part in (filled, observed))
+        values, read = (part[:, -blocks * length :].unflatten(1, (blocks, -1)) for part in (filled, observed))
         mean, spread = middle(list(block_moments(values, read, length, steps=1).unbind(dim=2)))
     else:
         mean, spread = _middles(filled, observed, blocks, length, steps=steps)
@@ -184,7 +185,8 @@ class Blocks(NamedTuple):
         values, read = filled[..., start:], observed[..., start:]
         # From a value of the block: what float32 loses of such distances is far below their spread.
         centre = values[..., -1:]
-        apart, readings = values - centre, self.length
+        apart = values - centre
+        readings: int | Tensor = self.length
         if not read.all():
             apart = torch.where(read, apart, 0.0)
             readings = read.sum(dim=-1)  # nothing over none is NaN
