@@ -120,7 +120,7 @@ class Frequency:
         first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
-        found = steps.to_frame("ordinal").select(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
+        found = steps.to_frame("ordinal").select_seq(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
         if not dense:
             return found
         # In 32 bits, which wrap around: right for what lies that near, and a quarter of the time.

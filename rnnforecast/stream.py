@@ -144,11 +144,9 @@ class Stream:
         found = [replace(each, row=begun[each.row]) for each in changes(self.lanes, mine)]
         old = [each.row[each.back > self.lateness] for each in found]
         beyond = torch.cat([*old, begun[:0]]).unique()
-        told = frame[beyond.numpy()].select(
-            pl.col(LANE, CHANNEL, TIMESTAMP, TARGET),
-        )
-        names = [self.names.series(lane, channel) for lane, channel in told.select(LANE, CHANNEL).iter_rows()]
-        told = told.select(pl.Series(SERIES_ID, names, dtype=pl.String), TIMESTAMP, TARGET)
+        told = frame[beyond.numpy()].select_seq(LANE, CHANNEL, TIMESTAMP, TARGET)
+        names = [self.names.series(lane, channel) for lane, channel in zip(told[LANE], told[CHANNEL], strict=True)]
+        told = told.select_seq(pl.Series(SERIES_ID, names, dtype=pl.String), TIMESTAMP, TARGET)
         if len(told) and not leave:
             back = max(int(each.back.max()) for each in found)
             raise StreamError(

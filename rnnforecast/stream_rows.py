@@ -53,7 +53,7 @@ class Names:
         """A frame with the entity and the number of the channel of its series. Raises StreamError on an unknown one."""
         name = pl.col(SERIES_ID)
         if not self.channels:
-            return frame.with_columns(name.alias(ENTITY), pl.lit(0, dtype=pl.Int64).alias(CHANNEL))
+            return frame.with_columns_seq(name.alias(ENTITY), pl.lit(0, dtype=pl.Int64).alias(CHANNEL))
         entity, channel = entity_and_channel(self.channels)
         found = frame.with_columns(entity.alias(ENTITY), channel.alias(CHANNEL))
         stray = found.filter(pl.col(CHANNEL).is_null())
