@@ -207,9 +207,11 @@ class Lanes(Buffers):
     def _put(self, which: Which, after: tuple[Tensor, Tensor], contexts: Tensor) -> None:
         found = {"hidden": after[0].transpose(0, 1), "cell": after[1].transpose(0, 1)}
         if not self.config.window:
-            found["contexts"] = newest(contexts, self.kept.contexts.shape[1])
+            # Of a long pass its end alone: a view would keep all of it.
+            found["contexts"] = newest(contexts, self.kept.contexts.shape[1]).contiguous()
+        of_all = isinstance(which, slice) and which == slice(0, len(self.kept.code))
         for name, part in found.items():
-            if which == slice(0, len(self.kept.code)):  # of all lanes: in place of what was
+            if of_all:  # in place of what was
                 setattr(self.kept, name, part)
             else:
                 getattr(self.kept, name)[which] = part

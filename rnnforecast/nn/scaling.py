@@ -130,7 +130,7 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
         values, read = (part[:, -blocks * length :].unflatten(1, (blocks, -1)) for part in (filled, observed))
-        mean, spread = middle(list(block_moments(values, read, length, steps=1).unbind(dim=2)))
+        mean, spread = middle(list(_mean_and_spread(values, read, length, steps=1).unbind(dim=2)))
     else:
         mean, spread = _middles(filled, observed, blocks, length, steps=steps)
     level = _or_known(mean, filled)
@@ -142,7 +142,9 @@ def _middles(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     ends = steps + (blocks - 1) * length  # where blocks end that count
     # Before any row begins nothing is to be read, and at the steps after it the younger blocks are all there are.
     begin = max(_unread(observed[:, -(ends + length - 1) :]) - (length - 1), 0)
-    moments = block_moments(filled, observed, length, steps=ends - begin)
+    if begin == ends:
+        return filled.new_full((2, len(filled), steps), torch.nan)
+    moments = _mean_and_spread(filled, observed, length, steps=ends - begin)
     found, stop = filled.new_empty(2, len(filled), steps), steps
     for oldest in range(blocks):
         start = min(max(begin - oldest * length, 0), stop)
@@ -162,12 +164,6 @@ def _unread(observed: Tensor) -> int:
     return int(read.int().argmax()) if read.any() else len(read)
 
 
-def block_moments(filled: Tensor, observed: Tensor, length: int, *, steps: int) -> Tensor:
-    """Mean and spread of the block of `length` steps that ends at each of the newest `steps`: [2, R, steps], NaN
-    without readings."""
-    return _mean_and_spread(filled, observed, length, steps=steps)
-
-
 class Blocks(NamedTuple):
     """The blocks of `trailing` one by one, for a stream: the block that ends at a step is looked at again, one block
     later, as the second, and so on. Shapes: [..., X] any rows of X steps."""
@@ -177,7 +173,7 @@ class Blocks(NamedTuple):
 
     def of(self, filled: Tensor, observed: Tensor, steps: int) -> Tensor:
         """Mean and spread of the blocks that end at each of the newest `steps`, of rows [R, X]: [R, 2, steps]."""
-        return block_moments(filled, observed, self.length, steps=steps).transpose(0, 1)
+        return _mean_and_spread(filled, observed, self.length, steps=steps).transpose(0, 1)
 
     def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
         """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
