@@ -127,7 +127,8 @@ class Network(nn.Module):
         values = inputs.values if transformed else transform.forward(self.config.parts.transform, inputs.values)
         filled, observed, since = extend(state, values, inputs.mask)
         known = standardised(inputs.known, self.known_stats)
-        seen = torch.cat([state.seen, self._covariates(inputs.ordinals, inputs.past, known[:, :steps])], dim=1)
+        seen = self._covariates(inputs.ordinals, inputs.past, known[:, :steps])
+        seen = torch.cat([state.seen, seen], dim=1) if self.config.reach else seen
         past = Past(filled, observed, since, seen)
         units = self.units(filled, observed, steps=steps)
         encoding, after = self.read(inputs._replace(known=known), past, units, state)
@@ -229,7 +230,8 @@ class Network(nn.Module):
     def _covariates(self, ordinals: Tensor, past: Tensor, known: Tensor) -> Tensor:
         """Calendar, past and known (standardised) covariates of some steps, [B, T, F]."""
         calendar = features.calendar_features(ordinals + 1, self.config.periods)
-        return torch.cat([calendar, standardised(past, self.past_stats), known], dim=-1)
+        parts = [part for part in (calendar, standardised(past, self.past_stats), known) if part.shape[-1]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts or [calendar], dim=-1)
 
     def _about(self, static: Tensor, code: Tensor) -> Tensor:
         """What describes the lanes as a whole: static covariates and embedding, [B, G]."""
