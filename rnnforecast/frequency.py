@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-import numpy as np
 import polars as pl
 
 SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -123,8 +122,7 @@ class Frequency:
         found = steps.to_frame("ordinal").select_seq(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
         if not dense:
             return found
-        # In 32 bits, which wrap around: right for what lies that near, and a quarter of the time.
-        return found.gather(np.subtract(ordinals.to_numpy(), np.int64(first), dtype=np.uint32, casting="unsafe"))
+        return found.gather((ordinals.to_numpy() - first).astype("uint32"))  # half the time of polars'
 
     @property
     def exact(self) -> bool:

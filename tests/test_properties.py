@@ -242,9 +242,10 @@ def filled_backward(monkeypatch):
     honest = memory.extend
 
     def leaky(state, values, mask):
-        filled, observed = honest(state, values, mask)
+        filled, observed, since = honest(state, values, mask)
         back = honest(state, values.flip(1), mask.flip(1))[0].flip(1)[:, : values.shape[1]]
-        return torch.cat([filled[:, : -values.shape[1]], (filled[:, -values.shape[1] :] + back) / 2], dim=1), observed
+        both = (filled[:, -values.shape[1] :] + back) / 2
+        return torch.cat([filled[:, : -values.shape[1]], both], dim=1), observed, since
 
     monkeypatch.setattr(network, "extend", leaky)
 

@@ -66,11 +66,11 @@ def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
     """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
     steps away."""
     found = raw.new_empty(raw.shape[-1], *raw.shape[:-1])  # quantile by quantile in memory: whole steps in a row
-    torch.add(base, raw[..., median], out=found[median])
+    found[median] = base + raw[..., median]
     for index in range(median + 1, len(found)):
-        torch.add(found[index - 1], softplus(raw[..., index]), out=found[index])
+        found[index] = found[index - 1] + softplus(raw[..., index])
     for index in reversed(range(median)):
-        torch.sub(found[index + 1], softplus(raw[..., index]), out=found[index])
+        found[index] = found[index + 1] - softplus(raw[..., index])
     return found.movedim(0, -1)
 
 
