@@ -19,7 +19,7 @@ from rnnforecast.nn.network import Inputs, Network
 from rnnforecast.nn.sampling import predict
 from rnnforecast.recurrent import RecurrentModel, network_config
 from rnnforecast.stream import Stream
-from rnnforecast.stream_feed import LEAST_LANES, MOST_LANES
+from rnnforecast.stream_feed import LANES_OF_A_THREAD
 from rnnforecast.task import Task
 from rnnforecast.threads import blocks, side_by_side
 
@@ -120,7 +120,7 @@ def tensors(count: int, head: str) -> Callable[[], dict[str, float]]:
             lanes.advance(which, _inputs(which.stop - which.start, 1, at))
             forecast(which)
 
-        side_by_side(block, blocks(count, MOST_LANES, least=LEAST_LANES))
+        side_by_side(block, blocks(count, LANES_OF_A_THREAD, least=LANES_OF_A_THREAD))
         at += 1
 
     with torch.inference_mode():

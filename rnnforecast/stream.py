@@ -20,7 +20,7 @@ from rnnforecast.nn.buffers import NOTHING
 from rnnforecast.nn.lanes import Lanes
 from rnnforecast.nn.sampling import predict
 from rnnforecast.recurrent import RecurrentModel
-from rnnforecast.stream_feed import LEAST_LANES, MOST_LANES, feed, ordinals_of
+from rnnforecast.stream_feed import LANES_OF_A_THREAD, feed, ordinals_of
 from rnnforecast.stream_late import Change, apply, changes, remember_before
 from rnnforecast.stream_rows import (
     CHANNEL,
@@ -225,7 +225,7 @@ class Stream:
             rows = slice(which.start * channels, which.stop * channels)
             means[rows], quantiles[:, rows] = mean[:, 0], found[:, 0].movedim(-1, 0)
 
-        side_by_side(forecast_block, blocks(len(self), MOST_LANES, least=LEAST_LANES))
+        side_by_side(forecast_block, blocks(len(self), LANES_OF_A_THREAD, least=LANES_OF_A_THREAD))
         return self._frame(means, quantiles)
 
     def save(self, folder: str | Path) -> None:

@@ -15,8 +15,8 @@ from rnnforecast.stream_rows import Rows
 from rnnforecast.task import Task
 from rnnforecast.threads import blocks, side_by_side
 
-MOST_LANES = 16_384  # of a step, that a thread takes at once
-LEAST_LANES = 16_384  # below it torch divides the operations, of which each would wait for the interpreter else
+# Of a step, that a thread takes at once. Of fewer torch divides each operation: threads would wait for the interpreter.
+LANES_OF_A_THREAD = 16_384
 STEPS_AT_ONCE = 1 << 18  # of several lanes, in a pass over history
 LONGEST_PIECE = 512  # steps of a pass over history
 
@@ -55,8 +55,8 @@ def _advance(
         few = these[block]
         lanes.advance(_range(some[few]), gather(panel, few, start[few], piece, 0, codes))
 
-    most = min(MOST_LANES, STEPS_AT_ONCE // piece)
-    side_by_side(feed_block, blocks(len(these), most, least=min(LEAST_LANES, most)))
+    most = min(LANES_OF_A_THREAD, STEPS_AT_ONCE // piece)
+    side_by_side(feed_block, blocks(len(these), most, least=most))
 
 
 def _pieces(lanes: Lanes, some: Tensor, *, left: Tensor, bulk: Tensor, going: Tensor) -> list[tuple[int, Tensor]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 class State(NamedTuple):
     """Everything a forecast needs from the past. Passed and returned, never kept on a module."""
 
-    filled: Tensor  # [R, M] last values, missing ones as the value before them; NaN before the first
+    filled: Tensor  # [R, M] last values, gaps as the value before (NaN after `remember`, until a pass)
     observed: Tensor  # [R, M] bool, True where there was a reading
     seen: Tensor  # [B, W, F] last covariates, of models that look at several steps at once; W may be 0
     hidden: Tensor  # [S, B, n, D] of n interleaved recurrences (segments of n steps); n is 1 mostly

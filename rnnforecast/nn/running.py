@@ -30,11 +30,20 @@ def whole_sums(values: Tensor, width: int, *, stride: int = 1, decay: float = 1.
 
 
 def newest_sum(values: Tensor, width: int, *, decay: float = 1.0) -> Tensor:
-    """The running sum at the last step alone, [..., 1]; values [..., T] with T >= width."""
-    newest = values[..., values.shape[-1] - width :]
-    if decay != 1.0:
-        newest = newest * decay ** torch.arange(width - 1, -1, -1, dtype=values.dtype, device=values.device)
-    return newest.sum(dim=-1, keepdim=True)
+    """The running sum at the last step alone, [..., 1]: the same additions, so the same to the last bit, without those
+    that only other steps need. values [..., T] with T >= width."""
+    last = values.shape[-1]
+    joined, terms, size = torch.zeros_like(values[..., :1]), 0, 1
+    while terms < width:
+        if width & size:
+            part, level = values[..., last - terms - size : last - terms], 1
+            while level < size:
+                part = torch.add(part[..., 1::2], part[..., ::2], alpha=decay**level)
+                level *= 2
+            joined = torch.add(joined, part, alpha=decay**terms)
+            terms += size
+        size *= 2
+    return joined
 
 
 def _and_later(newer: Tensor, older: Tensor, steps: int, weight: float) -> Tensor:
