@@ -100,18 +100,16 @@ def bare(count: int, head: str) -> Callable[[], dict[str, float]]:
 
 
 def tensors(count: int, head: str) -> Callable[[], dict[str, float]]:
-    """New values [N] in; means [N, H] and quantiles [N, H, Q] out."""
+    """New values [N] in; means [n, 1, H] and quantiles [n, 1, H, Q] of each block of lanes out."""
     net = model_of(head).network
     lanes = Lanes(net, HORIZON)
-    means, quantiles = torch.zeros(count, HORIZON), torch.zeros(len(net.config.quantile_levels), count, HORIZON)
+    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     at, none = HISTORY, torch.zeros(count, HORIZON, 0)
     lanes.begin(torch.zeros(count, 0), torch.zeros(count, dtype=torch.int64))
 
     def forecast(which: slice) -> None:
         encoding = lanes.encoding(which, none[which])
-        mean, found = predict(net, encoding, torch.zeros(which.stop - which.start, 1, dtype=torch.int64))
-        means[which] = mean[:, 0]
-        quantiles[:, which] = found[:, 0].movedim(-1, 0)
+        found[which.start] = predict(net, encoding, torch.zeros(which.stop - which.start, 1, dtype=torch.int64))
 
     def run() -> None:
         nonlocal at

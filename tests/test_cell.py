@@ -149,3 +149,24 @@ def test_the_gradient_through_a_trace_is_that_of_the_fused_call(kind):
 def test_a_trace_of_a_bidirectional_recurrence_is_refused():
     with pytest.raises(ValueError, match=r"this one is bidirectional: give one built with bidirectional=False"):
         cell.trace(Recurrence(2, 3, bidirectional=True), torch.zeros(1, 4, 2))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("lanes", [1, 2, 300])
+def test_a_step_without_a_gradient_is_the_step_of_torchs_cells(layers, lanes):
+    """However its inputs lie in memory: features are written one after the other, lanes side by side."""
+    torch.manual_seed(lanes)
+    recurrence = Recurrence(3, 4, cell="lstm", num_layers=layers)
+    inputs = torch.randn(3, 1, lanes).permute(2, 1, 0)
+    before = (torch.randn(lanes, layers, 4).transpose(0, 1), torch.randn(lanes, layers, 4).transpose(0, 1))
+    with torch.inference_mode():
+        outputs, (hidden, memory) = recurrence(inputs, before)
+    seen = inputs[:, 0]
+    for number, layer in enumerate(recurrence.layers):
+        of = nn.LSTMCell(seen.shape[1], 4)
+        of.load_state_dict({name.removesuffix("_l0"): weight for name, weight in layer.state_dict().items()})
+        seen, expected = of(seen, (before[0][number], before[1][number]))
+        torch.testing.assert_close(hidden[number], seen)
+        torch.testing.assert_close(memory[number], expected)
+    torch.testing.assert_close(outputs[:, 0], seen)
+    assert outputs.data_ptr() != hidden[-1].data_ptr()  # who writes into the state does not write into what was read

@@ -21,24 +21,35 @@ def naive_forecasts(
 
     filled [R, M + T], level [R, K]. A value from before the first reading is replaced by the level.
     """
-    last = _from_level(places.of(filled)[..., None], level)
+    # A row that was read at the oldest step has no gaps after it. (To ask a GPU would hold it up.)
+    read = not filled.is_cuda and not bool(filled[:, 0].isnan().any())
+    last = _from_level(places.of(filled)[..., None], level, read=read)
     longer = [season for season in seasons if season > 1]
-    cycles = [_from_level(last_cycle(filled, places, season, horizon), level) for season in longer]
-    return [last, torch.zeros_like(last), *cycles]
+    cycles = [_from_level(_cycle(filled, places, season, horizon), level, read=read) for season in longer]
+    return [last, torch.zeros_like(last), *(_repeated(cycle, horizon) for cycle in cycles)]
 
 
-def _from_level(forecast: Tensor, level: Tensor) -> Tensor:
-    """How far a forecast [R, K, ..] lies from the level [R, K]; the level stands for what it has not."""
-    return (forecast - level[..., None]).nan_to_num_(0.0)
+def _from_level(forecast: Tensor, level: Tensor, *, read: bool = False) -> Tensor:
+    """How far a forecast [R, K, ..] lies from the level [R, K]; the level stands for what it has not (nothing, where
+    all was `read`)."""
+    distance = forecast - level[..., None]
+    return distance if read else distance.nan_to_num_(0.0)
 
 
 def last_cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
     """The last season of values [R, M + T] up to each place, repeated over the horizon: [R, K, H]."""
-    start = values.shape[1] - places.steps - season + 1
-    cycle = places.windows(values, start, min(season, horizon))
-    if horizon <= season:
-        return cycle
-    return torch.cat([cycle] * -(-horizon // season), dim=-1)[..., :horizon]
+    return _repeated(_cycle(values, places, season, horizon), horizon)
+
+
+def _cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
+    """The last season of values up to each place, or as much of it as the horizon is long."""
+    return places.windows(values, values.shape[1] - places.steps - season + 1, min(season, horizon))
+
+
+def _repeated(cycle: Tensor, horizon: int) -> Tensor:
+    """A cycle [.., S] over the horizon, [.., H]."""
+    season = cycle.shape[-1]
+    return cycle if horizon == season else torch.cat([cycle] * -(-horizon // season), dim=-1)[..., :horizon]
 
 
 def profile(filled: Tensor, places: Places, season: int, cycles: int, horizon: int) -> Tensor:
@@ -102,9 +113,9 @@ def bases(
 
 
 def shares(weights: Tensor) -> Tensor:
-    """Weights [..., S] as shares that add up to one: softmax, of which torch's own is slow where S is small."""
-    grown = (weights - weights.detach().amax(dim=-1, keepdim=True)).exp()
-    return grown / grown.sum(dim=-1, keepdim=True)
+    """Weights [..., S] as shares that add up to one: softmax, which is slow over a small last dimension, so the shares
+    of each forecast lie by themselves in memory."""
+    return weights.movedim(-1, 0).contiguous().softmax(dim=0).movedim(0, -1)
 
 
 def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:

@@ -7,6 +7,7 @@ is in the precision of `base`, under automatic mixed precision too.
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,6 +44,12 @@ class Outer(nn.Linear):
         """[..., D] to [..., outputs]."""
         return super().forward(F.dropout(hidden, self.dropout, self.training))
 
+    def planes(self, hidden: Tensor, count: int) -> Tensor:
+        """[N, D] to [count, N, outputs / count]: the outputs in so many pieces, each by itself in memory."""
+        seen = F.dropout(hidden, self.dropout, self.training).expand(count, *hidden.shape)
+        bias, weight = self.bias.view(count, 1, -1), self.weight.view(count, -1, self.in_features).mT
+        return torch.baddbmm(bias.expand(count, len(hidden), -1), seen, weight)
+
 
 class DirectDecoder(nn.Module):
     """All steps at once from the state, with a local part that reads the known covariates of each step
@@ -58,7 +65,8 @@ class DirectDecoder(nn.Module):
 
     def forward(self, context: Tensor, ahead: Ahead) -> Decoded:
         """context [N, D]; of `ahead` only `known` is read."""
-        raw = self.outer(F.gelu(self.inner(context))).unflatten(-1, (self.outputs, self.horizon, -1)).movedim(1, -1)
+        planes = self.outer.planes(F.gelu(self.inner(context)), self.outputs)
+        raw = planes.unflatten(-1, (self.horizon, -1)).movedim(0, -1)
         if self.local is not None and self.local_outer is not None:
             local = self.local_outer(self.local(ahead.known) * context[:, None])
             raw = raw + local.unflatten(-1, (-1, self.outputs))

@@ -65,12 +65,12 @@ class QuantileHead(Head):
 def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
     """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
     steps away."""
-    found = raw.new_empty(raw.shape[-1], *raw.shape[:-1])  # quantile by quantile in memory: whole steps in a row
-    found[median] = base + raw[..., median]
+    found = softplus(raw.movedim(-1, 0))  # quantile by quantile in memory: whole steps in a row
+    found[median].copy_(raw[..., median]).add_(base)
     for index in range(median + 1, len(found)):
-        found[index] = found[index - 1] + softplus(raw[..., index])
+        found[index].add_(found[index - 1])
     for index in reversed(range(median)):
-        found[index] = found[index + 1] - softplus(raw[..., index])
+        found[index].sub_(found[index + 1]).neg_()
     return found.movedim(0, -1)
 
 

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from rnnforecast.nn.tiles import tiles
 
 
 def softplus(values: Tensor) -> Tensor:
-    """log(1 + e^x): torch's own is five times slower on values that do not lie side by side. Beyond 20 it is x itself,
-    to the last bit."""
-    return torch.maximum(values, values.clamp(max=20.0).exp().log1p())
+    """log(1 + e^x), as a tensor of its own: torch's is five times slower on values that do not lie side by side."""
+    return F.softplus(values.contiguous())
 
 
 def quantile_loss(raw: Tensor, centre: Tensor, actual: Tensor, *, levels: tuple[float, ...]) -> Tensor:
