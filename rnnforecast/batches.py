@@ -47,6 +47,8 @@ def _neighbours(panel: Panel, series: Tensor, start: Tensor, steps: int) -> tupl
     if series.is_cuda:  # to ask a GPU for these numbers would hold it up
         return None
     first, count, begin = int(series[0]), len(series), int(start[0])
+    if int(series[-1]) - first != count - 1:
+        return None
     length = int(panel.offsets[first + 1] - panel.offsets[first])
     ends = panel.offsets[first : first + count + 1]
     if begin < 0 or begin + steps > length or len(ends) <= count or not (ends.diff() == length).all():

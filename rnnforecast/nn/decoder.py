@@ -46,6 +46,8 @@ class Outer(nn.Linear):
 
     def planes(self, hidden: Tensor, count: int) -> Tensor:
         """[N, D] to [count, N, outputs / count]: the outputs in so many pieces, each by itself in memory."""
+        if count == 1:
+            return self(hidden)[None]
         seen = F.dropout(hidden, self.dropout, self.training).expand(count, *hidden.shape)
         bias, weight = self.bias.view(count, 1, -1), self.weight.view(count, -1, self.in_features).mT
         return torch.baddbmm(bias.expand(count, len(hidden), -1), seen, weight)

@@ -84,4 +84,6 @@ def calendar_features(ordinals: Tensor, periods: tuple[float, ...]) -> Tensor:
 
 def standardised(values: Tensor, stats: Tensor) -> Tensor:
     """Covariates [..., P] in units of the training data's mean and deviation; a missing one as the mean."""
+    if not values.shape[-1]:
+        return values
     return ((values - stats[0]) / stats[1]).nan_to_num(0.0)
