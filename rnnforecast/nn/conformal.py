@@ -45,9 +45,10 @@ def moved(quantiles: Tensor, offsets: Tensor) -> Tensor:
     return found.movedim(0, -1)
 
 
-def around(points: Tensor, offsets: Tensor) -> Tensor:
-    """Quantiles [..., H, Q] of points [..., H], whose unit is 1: the offsets lie in ascending order already."""
-    return (points + _by_level(offsets, points)).movedim(0, -1)
+def around(points: Tensor, offsets: Tensor, unit: Tensor) -> Tensor:
+    """Quantiles [..., H, Q] of points [..., H] that have no width, by offsets in so many units [..., 1]: these lie in
+    ascending order already."""
+    return torch.addcmul(points, _by_level(offsets, points), unit).movedim(0, -1)
 
 
 def _by_level(offsets: Tensor, points: Tensor) -> Tensor:

@@ -55,6 +55,12 @@ class QuantileHead(Head):
         found = self.moved(self.quantiles(raw, base, scale=scale))
         return mean_of(found, self.levels), found
 
+    def in_units(self, raw: Tensor, base: Tensor, *, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        if self.offsets is not None:
+            return super().in_units(raw, base, shift=shift, scale=scale)
+        found = quantiles(raw.to(base), self.median, base, shift=shift, scale=scale)
+        return mean_of(found, self.levels), found
+
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         raise ValueError(
             "quantiles have no distribution to draw sample paths from; choose head gaussian, student_t or "
@@ -62,15 +68,19 @@ class QuantileHead(Head):
         )
 
 
-def quantiles(raw: Tensor, median: int, base: Tensor | float = 0.0) -> Tensor:
+def quantiles(
+    raw: Tensor, median: int, base: Tensor | float = 0.0, *, shift: Tensor | None = None, scale: Tensor | None = None
+) -> Tensor:
     """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
-    steps away."""
-    found = softplus(raw.movedim(-1, 0))  # quantile by quantile in memory: whole steps in a row
-    found[median].copy_(raw[..., median]).add_(base)
+    steps away. In the units of shift and scale, which broadcast to the base, where they are given."""
+    found = raw.new_empty(raw.shape[-1], *raw.shape[:-1])  # quantile by quantile in memory: whole steps in a row
+    middle = base + raw[..., median]
+    found[median] = middle if shift is None or scale is None else middle.mul_(scale).add_(shift)
+    unit = raw.new_ones(()) if scale is None else scale
     for index in range(median + 1, len(found)):
-        found[index].add_(found[index - 1])
+        found[index] = torch.addcmul(found[index - 1], softplus(raw[..., index]), unit)
     for index in reversed(range(median)):
-        found[index].sub_(found[index + 1]).neg_()
+        found[index] = torch.addcmul(found[index + 1], softplus(raw[..., index]), unit, value=-1)
     return found.movedim(0, -1)
 
 

@@ -44,6 +44,11 @@ class Head(nn.Module, ABC):
         """Mean [..., H] and quantiles [..., H, Q] together, these moved by the offsets where there are any."""
         return self.mean(raw, base, scale=scale), self.moved(self.quantiles(raw, base, scale=scale))
 
+    def in_units(self, raw: Tensor, base: Tensor, *, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The summary in the units that the scaled ones were made from; shift and scale broadcast to `base`."""
+        mean, quantiles = self.summary(raw, base, scale=scale)
+        return mean * scale + shift, quantiles.mul_(scale[..., None]).add_(shift[..., None])
+
     def moved(self, quantiles: Tensor) -> Tensor:
         """Quantiles [..., H, Q] as they are forecast."""
         return quantiles if self.offsets is None else conformal.moved(quantiles, self.offsets)

@@ -34,11 +34,11 @@ class PointHead(Head):
     def quantiles(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)[..., None].expand(*base.shape, len(self.levels))
 
-    def summary(self, raw: Tensor, base: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor]:
+    def in_units(self, raw: Tensor, base: Tensor, *, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         if self.offsets is None:
-            return super().summary(raw, base, scale=scale)
-        mean = self.location(raw, base)
-        return mean, conformal.around(mean, self.offsets)
+            return super().in_units(raw, base, shift=shift, scale=scale)
+        mean = self.location(raw, base).mul_(scale).add_(shift)
+        return mean, conformal.around(mean, self.offsets, scale)
 
     def sample(self, raw: Tensor, base: Tensor, uniform: Tensor, *, scale: Tensor) -> Tensor:
         return self.location(raw, base)

@@ -211,21 +211,17 @@ class Network(nn.Module):
     def summary(self, forecast: Forecast) -> tuple[Tensor, Tensor]:
         """Mean [R, K, H] and quantiles [R, K, H, Q] in the units of the data."""
         raw, base, shift, scale, _ = forecast
-        mean, scaled = self.head.summary(raw, base, scale=scale)
-        quantiles = self._unscaled(scaled, shift[..., None], scale[..., None])
+        mean, quantiles = self.head.in_units(raw, base, shift=shift, scale=scale)
         if self.config.parts.transform == "none":
-            return self._unscaled(mean, shift, scale), quantiles
+            return mean, quantiles
+        quantiles = transform.inverse(self.config.parts.transform, quantiles)
         # The mean of a bent scale is not the bent mean: by the quantiles.
         return head.mean_of(quantiles, self.config.quantile_levels), quantiles
 
     def sample(self, forecast: Forecast, uniform: Tensor) -> Tensor:
         """Values [R, K, H] in the units of the data, drawn where `uniform` [R, K, H] says."""
         scaled = self.head.sample(forecast.raw, forecast.base, uniform, scale=forecast.scale)
-        return self._unscaled(scaled, forecast.shift, forecast.scale)
-
-    def _unscaled(self, scaled: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        """Numbers of a head, which nobody else holds, in the units of the data."""
-        return transform.inverse(self.config.parts.transform, scaled.mul_(scale).add_(shift))
+        return transform.inverse(self.config.parts.transform, scaled * forecast.scale + forecast.shift)
 
     def _covariates(self, ordinals: Tensor, past: Tensor, known: Tensor) -> Tensor:
         """Calendar, past and known (standardised) covariates of some steps, [B, T, F]."""
@@ -292,8 +288,16 @@ class Network(nn.Module):
             horizon=horizon,
             memory=self.memory,
         )
-        mix = self.mix(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
+        mix = self._weights(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
         return base.mixed(naive, base.shares(mix.flatten(0, 1)), units).expand(-1, -1, horizon)
+
+    def _weights(self, context: Tensor) -> Tensor:
+        """What the naive forecasts are mixed by, [B, K, C * mixes * S]; of few, number by number in memory."""
+        assert self.mix is not None
+        if self.mix.out_features > self.bases:
+            return self.mix(context)
+        found = torch.addmm(self.mix.bias[:, None], self.mix.weight, context.flatten(0, 1).mT)
+        return found.unflatten(1, context.shape[:2]).movedim(0, -1)
 
     def recent(self, encoding: Encoding, places: Places, units: Units) -> Tensor:
         """What the linear base is a map of: the last L steps up to each place in its units, oldest first, [R, K, L]."""
