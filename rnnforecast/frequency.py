@@ -115,7 +115,10 @@ class Frequency:
         return stamped.cast(dtype)
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
-        """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: each is worked out once."""
+        """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: where they are not mere counts
+        of microseconds, each is worked out once."""
+        if self.unit in SECONDS and isinstance(dtype, pl.Datetime) and dtype.time_unit == "us":
+            return pl.Series("timestamp", ordinals.to_numpy() * self._step + self.phase).cast(dtype)
         first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals

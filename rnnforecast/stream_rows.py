@@ -86,7 +86,8 @@ def read_rows(rows: pl.DataFrame, task: Task, names: Names) -> pl.DataFrame:
     """
     covariates = (*task.past, *task.known, *task.static)
     complete = len(rows) and {*KEY, TARGET, *covariates} <= set(rows.columns)
-    if complete and rows.select(KEY).is_duplicated().any():
+    once = complete and rows[SERIES_ID].equals(names.entities)  # every series, as in most updates
+    if complete and not once and rows.select(KEY).is_duplicated().any():
         rows = together(rows, KEY, (TARGET, *covariates))
     validate(rows, covariates=covariates, repeats=False)
     frame, _ = normalise(rows, task.frequency, covariates=covariates, resample=task.resample)
