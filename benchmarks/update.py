@@ -29,6 +29,7 @@ START = datetime(2024, 1, 1)
 # Its predict after one new observation of each, by the bare step beside it: measured once, on two quiet cores.
 NEURALFORECAST_TO_BARE = {1_000: 233, 10_000: 242}
 MOST_OF_PEER = 10_000  # series; more take it minutes
+SIDES = {", bare": "bare", "": "tensors", ", frames": "frames"}
 SEASONS, PERIODS = (24, 168), (24.0, 168.0)
 
 
@@ -39,8 +40,7 @@ def update(given: list[str]) -> dict[str, Any]:
     asked = parser.parse_args(given)
     found: dict[str, Any] = {"machine": rounds.machine(asked.threads)}
     for count in asked.series:
-        names = {"bare": "bare", "point": "tensors", "quantiles": "tensors", "point, frames": "frames"}
-        names["quantiles, frames"] = "frames"
+        names = {f"{head}{how}": side for how, side in SIDES.items() for head in ("point", "quantiles")}
         sides = {
             name: rounds.Apart(
                 f"benchmarks.update:{side}",
@@ -61,14 +61,16 @@ def update(given: list[str]) -> dict[str, Any]:
         for side in sides.values():
             side.close()
         figures: dict[str, Any] = {f"seconds, {name}": rounds.rounded(min(each)) for name, each in seconds.items()}
-        for name in list(names)[1:]:
-            figures[f"{name} / bare"] = rounds.ratio(seconds[name], seconds["bare"])
+        for name in names:
+            own = f"{name.split(',')[0]}, bare"
+            if name != own:
+                figures[f"{name} / bare"] = rounds.ratio(seconds[name], seconds[own])
+        figures["quantiles / bare of a point"] = rounds.ratio(seconds["quantiles"], seconds["point, bare"])
         if "neuralforecast" in seconds:
-            figures["neuralforecast / quantiles, frames"] = rounds.ratio(
-                seconds["neuralforecast"], seconds["quantiles, frames"]
-            )
+            for name in ("point", "point, frames", "quantiles, frames"):
+                figures[f"neuralforecast / {name}"] = rounds.ratio(seconds["neuralforecast"], seconds[name])
         elif count in NEURALFORECAST_TO_BARE:
-            over = rounds.ratio(seconds["quantiles, frames"], seconds["bare"])["median"]
+            over = rounds.ratio(seconds["quantiles, frames"], seconds["point, bare"])["median"]
             told = rounds.rounded(NEURALFORECAST_TO_BARE[count] / over)
             figures["neuralforecast / quantiles, frames (by the bare step of both; make bench-peers measures it)"] = (
                 told
@@ -86,9 +88,10 @@ def model_of(head: str) -> RecurrentModel:
 
 
 def bare(count: int, head: str) -> Callable[[], dict[str, float]]:
-    """An LSTMCell with as many inputs as ours, and one linear layer to the horizon."""
-    inputs = model_of("point").network.encoder.recurrence.layers[0].input_size
-    cell, linear = nn.LSTMCell(int(inputs), HIDDEN), nn.Linear(HIDDEN, HORIZON)  # type: ignore[arg-type]
+    """An LSTMCell with as many inputs as ours, and one linear layer to as many numbers for each step of the horizon."""
+    network = model_of(head).network
+    inputs, outputs = network.encoder.recurrence.layers[0].input_size, HORIZON * network.head.outputs
+    cell, linear = nn.LSTMCell(int(inputs), HIDDEN), nn.Linear(HIDDEN, outputs)  # type: ignore[arg-type]
     seen, state = torch.randn(count, int(inputs)), (torch.zeros(count, HIDDEN), torch.zeros(count, HIDDEN))  # type: ignore[arg-type]
 
     def run() -> torch.Tensor:

@@ -136,6 +136,8 @@ class Rows:
         return ~self.target.isnan()
 
     def __getitem__(self, some: Tensor) -> "Rows":
+        if some.dtype == torch.bool and some.all():
+            return self
         return Rows(*(getattr(self, field.name)[some] for field in fields(self)))
 
 
