@@ -32,7 +32,8 @@ def naive_forecasts(
 def _from_level(forecast: Tensor, level: Tensor, *, read: bool = False) -> Tensor:
     """How far a forecast [R, K, ..] lies from the level [R, K]; the level stands for what it has not (nothing, where
     all was `read`)."""
-    distance = forecast - level[..., None]
+    # However the forecast lies in memory, its steps lie side by side from here on.
+    distance = torch.sub(forecast, level[..., None], out=forecast.new_empty(forecast.shape))
     return distance if read else distance.nan_to_num_(0.0)
 
 
@@ -123,9 +124,10 @@ def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:
     steps), as [R, K, H] in scaled units [R, K]."""
     shares = (weights / units.scale[..., None, None]).unbind(dim=-1)
     found = ((units.level - units.shift) / units.scale)[..., None]  # weights add up to one: the level's whole share
-    # Flat ones first, which are few numbers. (addcmul is several times slower where one weight stands for all steps.)
+    # Flat ones first, which are few numbers. (addcmul is several times slower where two of three are.)
     for distance, share in sorted(zip(distances, shares, strict=True), key=lambda pair: pair[0].shape[-1]):
-        found = found + distance * share
+        flat = found.shape[-1] == 1
+        found = found + distance * share if flat else torch.addcmul(found, distance, share)
     return found
 
 
