@@ -115,8 +115,8 @@ class Frequency:
         return stamped.cast(dtype)
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
-        """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: where they are not mere counts
-        of microseconds, each is worked out once."""
+        """Ordinals as timestamps of `dtype`. Where they are not mere counts of microseconds, the
+        few steps that forecasts say many times are each worked out once."""
         if self.unit in SECONDS and isinstance(dtype, pl.Datetime) and dtype.time_unit == "us":
             return pl.Series("timestamp", ordinals.to_numpy() * self._step + self.phase).cast(dtype)
         first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
