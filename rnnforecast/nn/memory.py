@@ -32,11 +32,16 @@ def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, 
     first), which were read, and the steps since the last reading: [R, M + T] each."""
     observed = torch.cat([state.observed, mask], dim=1)
     known = torch.cat([state.filled, values], dim=1)
-    if not observed.is_cuda and observed.all():  # (to ask a GPU would hold it up)
-        return known, observed, torch.zeros_like(observed, dtype=torch.int64)
-    places, last = _last_reading(observed)
-    memory = state.filled.shape[1]
-    return pick(known, last.clamp(min=0)), observed, (places - last).clamp_(max=memory)
+    since = torch.zeros_like(observed, dtype=torch.int64)
+    rows: slice | Tensor = slice(None)
+    if not observed.is_cuda:  # (to ask a GPU would hold it up)
+        rows = observed.all(dim=1).logical_not_().nonzero()[:, 0]
+        if not len(rows):
+            return known, observed, since
+    places, last = _last_reading(observed[rows])
+    known[rows] = pick(known[rows], last.clamp(min=0))
+    since[rows] = (places - last).clamp_(max=state.filled.shape[1])
+    return known, observed, since
 
 
 def since_reading(observed: Tensor, most: int) -> Tensor:

@@ -102,24 +102,22 @@ class Network(nn.Module):
         """The state before a series begins, from its static covariates [B, Z] and code [B]: nothing remembered."""
         config, lanes = self.config, len(static)
         nothing = torch.full((lanes * config.channels, self.memory), torch.nan, device=static.device)
+        unread = torch.zeros_like(nothing, dtype=torch.bool)
+        return self._at_rest(nothing, unread, static.new_zeros(lanes, config.reach, config.covariates), static, code)
+
+    def _at_rest(self, filled: Tensor, observed: Tensor, seen: Tensor, static: Tensor, code: Tensor) -> State:
+        """The state that remembers these steps, before the recurrence has run over any."""
         hidden, cell = self.encoder.initial(self._about(static, code))
-        return State(
-            nothing,
-            torch.zeros_like(nothing, dtype=torch.bool),
-            static.new_zeros(lanes, config.reach, config.covariates),
-            hidden,
-            cell,
-            static.new_full((lanes, config.attended, config.parts.hidden_size), torch.nan),
-        )
+        contexts = static.new_full((len(static), self.config.attended, self.config.parts.hidden_size), torch.nan)
+        return State(filled, observed, seen, hidden, cell, contexts)
 
     def remember(self, before: Inputs) -> State:
         """The state that has seen the M steps before a segment but has run over none of them (whose gaps it leaves to
         the pass over the segment)."""
-        state = self.initial_state(before.static, before.code)
         read = transform.forward(self.config.parts.transform, before.values).masked_fill(~before.mask, torch.nan)
         known = standardised(before.known, self.known_stats)
         looked_at = (newest(part, self.config.reach) for part in (before.ordinals, before.past, known))
-        return state._replace(filled=read, observed=before.mask, seen=self._covariates(*looked_at))
+        return self._at_rest(read, before.mask, self._covariates(*looked_at), before.static, before.code)
 
     def encode(self, inputs: Inputs, state: State, *, transformed: bool = False) -> tuple[Encoding, State]:
         """Run the recurrence over T new steps of each lane (`transformed`: their values are so already)."""
