@@ -124,7 +124,7 @@ def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:
     steps), as [R, K, H] in scaled units [R, K]."""
     shares = (weights / units.scale[..., None, None]).unbind(dim=-1)
     found = ((units.level - units.shift) / units.scale)[..., None]  # weights add up to one: the level's whole share
-    # Flat ones first, which are few numbers. (addcmul is several times slower where two of three are.)
+    # Flat ones first, which are few numbers. (addcmul is the slower way where two of its three are.)
     for distance, share in sorted(zip(distances, shares, strict=True), key=lambda pair: pair[0].shape[-1]):
         flat = found.shape[-1] == 1
         found = found + distance * share if flat else torch.addcmul(found, distance, share)
