@@ -115,17 +115,21 @@ class Frequency:
         return stamped.cast(dtype)
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
-        """Ordinals as timestamps of `dtype`. Where they are not mere counts of microseconds, the
-        few steps that forecasts say many times are each worked out once."""
-        if self.unit in SECONDS and isinstance(dtype, pl.Datetime) and dtype.time_unit == "us":
-            return pl.Series("timestamp", ordinals.to_numpy() * self._step + self.phase).cast(dtype)
+        """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: where steps are of unlike
+        length, each is worked out once."""
+        if self.unit in SECONDS:
+            return self._stamped(ordinals, dtype)
         first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
-        found = steps.to_frame("ordinal").select_seq(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
+        found = self._stamped(steps, dtype)
         if not dense:
             return found
         return found.gather((ordinals.to_numpy() - first).astype("uint32"))  # half the time of polars'
+
+    def _stamped(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
+        stamped = self.timestamp("ordinal", dtype).alias("timestamp")
+        return ordinals.to_frame("ordinal").select_seq(stamped).to_series()
 
     @property
     def exact(self) -> bool:

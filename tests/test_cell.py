@@ -170,3 +170,10 @@ def test_a_step_without_a_gradient_is_the_step_of_torchs_cells(layers, lanes):
         torch.testing.assert_close(memory[number], expected)
     torch.testing.assert_close(outputs[:, 0], seen)
     assert outputs.data_ptr() != hidden[-1].data_ptr()  # who writes into the state does not write into what was read
+
+
+def test_a_step_of_no_lanes_is_one():
+    with torch.inference_mode():
+        outputs, (hidden, memory) = Recurrence(3, 4, cell="lstm")(torch.zeros(0, 1, 3))
+    assert outputs.shape == (0, 1, 4)
+    assert hidden.shape == memory.shape == (1, 0, 4)

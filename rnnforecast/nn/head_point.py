@@ -35,8 +35,7 @@ class PointHead(Head):
         return self.location(raw, base)[..., None].expand(*base.shape, len(self.levels))
 
     def in_units(self, raw: Tensor, base: Tensor, *, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        if self.offsets is None:
-            return super().in_units(raw, base, shift=shift, scale=scale)
+        assert self.offsets is not None  # every point head of a network has them
         mean = self.location(raw, base).mul_(scale).add_(shift)
         return mean, conformal.around(mean, self.offsets, scale)
 

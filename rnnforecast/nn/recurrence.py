@@ -67,7 +67,8 @@ class Recurrence(nn.Module):
 def _lstm(layer: nn.LSTM, inputs: Tensor, state: Memory) -> tuple[Tensor, Memory]:
     """One layer over [B, T, F]. A single step, without a gradient, is given to the kernel that torch's layer calls: the
     layer copies the states that come out of it, which takes half as long again."""
-    single = inputs.shape[1] == 1 and not layer.bidirectional and not torch.is_grad_enabled()
+    # (Of no lanes at all the kernel ends the process.)
+    single = inputs.shape[1] == 1 and len(inputs) > 0 and not layer.bidirectional and not torch.is_grad_enabled()
     plain = inputs.device.type == "cpu" and inputs.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not (single and plain and torch.backends.mkldnn.is_available()):
         outputs, after = layer(inputs, state)
