@@ -23,7 +23,7 @@ WEIGHTS = "weights.safetensors"
 LANES = 64  # entities per pass, of which every thread makes one: enough for the recurrence, and near the processor
 LEAST_LANES = 16  # in a pass that is made smaller, so that each thread has one
 BLOCK = 128 * LANES  # neighbours that are divided into passes by their lengths
-CHUNK = 512  # steps of a pass at once: memory stays flat however long the series are, the state carries over
+CHUNK = 1024  # steps of a pass at once: memory stays flat however long the series are, the state carries over
 DECODED = 2_000_000  # numbers that one decoding may hold at once: they stay in the processor's caches
 
 
@@ -67,25 +67,27 @@ class RecurrentModel:
         channels, horizon = panel.channels, self.task.horizon
         # The channels of an entity share its passes: each (entity, position) is decoded once.
         longest = int(panel.offsets.diff().max())
-        keys, which = torch.unique(cutoffs.series // channels * longest + cutoffs.position, return_inverse=True)
-        places = torch.stack([keys // longest, keys % longest], dim=1)
+        asked = cutoffs.series // channels * longest + cutoffs.position
+        in_order = channels == 1 and bool((asked.diff() > 0).all())  # as those of a backtest are
+        keys, which = (asked, None) if in_order else torch.unique(asked, return_inverse=True)
+        places = torch.stack([keys // longest, keys % longest])
         # The mean and each quantile apart, as a frame has them.
-        out = torch.empty(1 + len(self.task.quantile_levels), len(places), channels, horizon)
+        out = torch.empty(1 + len(self.task.quantile_levels), len(keys), channels, horizon)
         needed = torch.zeros(len(panel) // channels, dtype=torch.int64)
-        needed.scatter_reduce_(0, places[:, 0], places[:, 1] + 1, "amax")
+        needed.scatter_reduce_(0, places[0], places[1] + 1, "amax")
         codes = self.codes(panel)
 
         def run(lanes: Tensor) -> None:
             self._pass(panel, lanes, int(needed[lanes].max()), codes=codes, places=places, out=out)
 
         side_by_side(run, list(_passes(needed)))
-        if channels > 1 or not torch.equal(which, torch.arange(len(places))):
+        if which is not None:
             out = out[:, which, cutoffs.series % channels, None]
         return out[0, :, 0], out[1:, :, 0].movedim(0, -1)
 
     def _pass(self, panel: Panel, lanes: Tensor, length: int, *, codes: Tensor, places: Tensor, out: Tensor) -> None:
-        """Run the recurrence over `lanes` in chunks, decoding at the `places` (entity, position) that fall in each."""
-        first, stop = (torch.searchsorted(places[:, 0].contiguous(), lanes, right=right) for right in (False, True))
+        """Run the recurrence over `lanes` in chunks, decoding at the `places` [2, M] (entity, position) in each."""
+        first, stop = (torch.searchsorted(places[0], lanes, right=right) for right in (False, True))
         counts = stop - first
         lane = torch.arange(len(lanes)).repeat_interleave(counts)
         row = torch.arange(len(lane)) + (first - counts.cumsum(0) + counts)[lane]
@@ -95,7 +97,7 @@ class RecurrentModel:
             at_start = torch.full((len(lanes),), start)
             inputs = gather(panel, lanes, at_start, steps, self.task.horizon, codes)
             encoding, state = self.network.encode(inputs, state)
-            place = places[row, 1] - start
+            place = places[1, row] - start
             here = (place >= 0) & (place < steps)
             if here.any():
                 self._decode(encoding, lane[here], place[here], rows=row[here], out=out)
@@ -147,7 +149,7 @@ def _passes(needed: Tensor) -> Iterator[Tensor]:
     groups of whole blocks is what is made at once, to the last bit."""
     for block in torch.arange(len(needed)).split(BLOCK):
         wanted = block[needed[block] > 0]
-        by_length = wanted[needed[wanted].argsort(stable=True)]
+        by_length = wanted[needed[wanted].argsort(stable=True, descending=True)]  # a long one begun last is waited for
         yield from (by_length[part] for part in blocks(len(wanted), LANES, least=LEAST_LANES))
 
 

@@ -55,7 +55,7 @@ def _by_level(offsets: Tensor, points: Tensor) -> Tensor:
     """Offsets [H, Q] level by level, to be added to points [..., H]: quantile by quantile in memory, whole steps in a
     row."""
     steps = points.shape[-1]
-    return offsets[:steps].T.reshape(-1, *[1] * (points.ndim - 1), steps)
+    return offsets[:steps].T.contiguous().view(-1, *[1] * (points.ndim - 1), steps)
 
 
 def _quantile(errors: Tensor, level: float) -> Tensor:

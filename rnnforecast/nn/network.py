@@ -46,9 +46,8 @@ class Encoding(NamedTuple):
     before: Memory | None  # the state before the pass: for sample paths, which go on from inside of it
 
     def places(self, at: Tensor | None) -> Places:
-        """Steps of the pass as places: `at` [B, K], or every one; of a single step nothing needs to be picked."""
-        steps = self.units.shift.shape[1]
-        return Places(steps, None if at is not None and at.shape[1] == steps == 1 else at)
+        """Steps of the pass as places: `at` [B, K], or every one."""
+        return Places.among(self.units.shift.shape[1], at)
 
 
 class Forecast(NamedTuple):
