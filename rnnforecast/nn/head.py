@@ -68,19 +68,22 @@ class QuantileHead(Head):
         )
 
 
+@torch.no_grad()
 def quantiles(
     raw: Tensor, median: int, base: Tensor | float = 0.0, *, shift: Tensor | None = None, scale: Tensor | None = None
 ) -> Tensor:
     """Raw outputs [..., Q] and base [...] to ascending quantiles [..., Q]: the median is free, the others lie positive
-    steps away. In the units of shift and scale, which broadcast to the base, where they are given."""
+    steps away. In the units of shift and scale, which broadcast to the base, where they are given. No gradient goes
+    through them: their loss has its own way (`quantile_loss`)."""
     found = raw.new_empty(raw.shape[-1], *raw.shape[:-1])  # quantile by quantile in memory: whole steps in a row
-    middle = base + raw[..., median]
-    found[median] = middle if shift is None or scale is None else middle.mul_(scale).add_(shift)
+    middle = torch.add(raw[..., median], base, out=found[median])
+    if shift is not None and scale is not None:
+        middle.mul_(scale).add_(shift)
     unit = raw.new_ones(()) if scale is None else scale
     for index in range(median + 1, len(found)):
-        found[index] = torch.addcmul(found[index - 1], softplus(raw[..., index]), unit)
+        torch.addcmul(found[index - 1], softplus(raw[..., index]), unit, out=found[index])
     for index in reversed(range(median)):
-        found[index] = torch.addcmul(found[index + 1], softplus(raw[..., index]), unit, value=-1)
+        torch.addcmul(found[index + 1], softplus(raw[..., index]), unit, value=-1, out=found[index])
     return found.movedim(0, -1)
 
 
