@@ -110,7 +110,7 @@ def fit(
             keeper.rate = training.learning_rate
         trainer.fit(
             Learner(network.train(), training.model_copy(update={"learning_rate": keeper.rate})),
-            DataLoader(stream, batch_size=None),
+            stream,
             DataLoader(checked, batch_size=None),  # type: ignore[arg-type]
             ckpt_path=str(keeper.folder / LAST) if kept else None,
             weights_only=True,

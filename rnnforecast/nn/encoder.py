@@ -1,7 +1,12 @@
 """The encoder: features of steps in, contexts out. Carried as n interleaved recurrences, or read window by window."""
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from rnnforecast.config_parts import Parts
 from rnnforecast.nn.recurrence import Memory, Recurrence, initialise
@@ -90,10 +95,35 @@ class Encoder(nn.Module):
     def _window(self, features: Tensor, state: Memory) -> tuple[Tensor, Tensor]:
         outputs, (hidden, _) = self.recurrence(features if self.embed is None else self.embed(features), state)
         if self.merge is None:
-            # The last output; a gradient reaches it without a tensor of zeros for all the others.
-            return (outputs[:, -1] if self.recurrence.residual else hidden[-1]), outputs
+            return (outputs[:, -1] if self.recurrence.residual else _last(hidden[-1], outputs)), outputs
         forward, backward = outputs.chunk(2, dim=-1)  # each has read the whole window at its own end
         return self.merge(torch.cat([forward[:, -1], backward[:, 0]], dim=-1)), self.merge(outputs)
+
+
+def _last(hidden: Tensor, outputs: Tensor) -> Tensor:
+    """The last hidden state [N, D], which alone a gradient goes back from, of a recurrence with outputs [N, J, D]."""
+    return _Last.apply(hidden, outputs) if torch.is_grad_enabled() else hidden
+
+
+class _Last(Function):
+    """Where outputs bear no gradient torch writes one of zeros for all of them, at every training step; these are
+    kept for the next one."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, outputs: Tensor) -> Tensor:
+        ctx.outputs = (*outputs.shape, outputs.dtype, outputs.device)
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        return gradients[0], _zeros(*ctx.outputs)
+
+
+@lru_cache(maxsize=1)
+def _zeros(windows: int, steps: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[N, J, D] as recurrences lay them, step by step."""
+    return torch.zeros(steps, windows, size, dtype=dtype, device=device).transpose(0, 1)
 
 
 def _reader(features: int, size: int) -> nn.Sequential:
