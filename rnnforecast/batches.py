@@ -5,7 +5,7 @@ Shapes: B lanes (a lane is one entity's segment), C channels, R = B * C rows, T 
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -98,22 +98,16 @@ class Spans:
     horizon: int
     memory: int
     units: Tensor | None = None  # [S, 3] of errors, see `learner_weighting.error_units`; absent: 1
-    recent: int | None = None  # so many steps before the end learning begins; absent: where a series does
 
     @property
     def lane_end(self) -> Tensor:
         """The same for each entity, [E]."""
         return self.end.unflatten(0, (-1, self.panel.channels)).amax(dim=1)
 
-    @property
-    def lane_begin(self) -> Tensor:
-        """The step of each entity that learning begins at, [E]."""
-        return (self.lane_end - self.recent).clamp(min=0) if self.recent else torch.zeros_like(self.lane_end)
-
     def to(self, device: torch.device | str) -> "Spans":
         units = None if self.units is None else self.units.to(device)
         end, codes = self.end.to(device), self.codes.to(device)
-        return replace(self, panel=self.panel.to(device), end=end, codes=codes, units=units)
+        return Spans(self.panel.to(device), end, codes, self.horizon, self.memory, units)
 
     def segment(self, entity: Tensor, start: Tensor, *, steps: int) -> Segment:
         """The segment of `entity` [B] from `start` [B] on that learns from steps before `end` only."""
@@ -155,8 +149,8 @@ class TrainingSegments(IterableDataset[Segment]):
 
     def __iter__(self) -> Iterator[Segment]:
         random = torch.Generator().manual_seed(self.seed + _process() * PROCESS_SEED)
-        end, begin = self.spans.lane_end.cpu(), self.spans.lane_begin.cpu()
-        weights = (end - begin).clamp(min=0).double() * (end > 1)
+        end = self.spans.lane_end.cpu()
+        weights = end.clamp(min=0).double() * (end > 1)
         entity = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
         start = torch.full((self.lanes,), torch.iinfo(torch.int64).max // 2)
         for number in itertools.count():
@@ -165,10 +159,9 @@ class TrainingSegments(IterableDataset[Segment]):
             drawn = torch.rand(self.lanes, generator=random) < self.carry
             goes_on = drawn & (left > (self.steps + 1) // 2)
             other = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
-            room = (end[other] - self.steps - begin[other]).clamp(min=0)
+            room = (end[other] - self.steps).clamp(min=0)
             place = (torch.rand(self.lanes, generator=random) * (room + 1)).long().clamp(max=room)
             place[torch.rand(self.lanes, generator=random) < self.from_the_start] = 0
-            place = place + begin[other]
             entity, start = torch.where(goes_on, entity, other), torch.where(goes_on, start, place)
             if number >= self.skip:
                 yield self._batch(entity, start, ~goes_on)

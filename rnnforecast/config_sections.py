@@ -20,11 +20,6 @@ class Training(Section):
     cutoffs_per_segment: int | Literal["auto"] = Field(
         "auto", description="Steps of a segment that are forecast from and bear a loss; auto: by the network."
     )
-    recent_steps: int | None = Field(
-        None,
-        ge=1,
-        description="Learn from cutoffs in the last so many steps of each series alone; absent: from all of it.",
-    )
     learning_rate: float | Literal["auto"] = Field(
         2e-3, description="Peak of the one-cycle schedule; auto: found by a range test (Smith 2017)."
     )

@@ -1,7 +1,6 @@
 """Train a network: segments in, the best weights on the validation span out."""
 
 import math
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -85,7 +84,7 @@ def fit(
     steps = segment_length(config, parts, training)
     learned = parts.train_end if training.holdout else parts.valid_end
     units = None if training.weighting == "scale" else error_units(panel, learned, task.season_length)
-    spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units, training.recent_steps)
+    spans = Spans(panel, learned, model.codes(panel), task.horizon, network.memory, units)
     place = nullcontext(str(checkpoints)) if checkpoints else tempfile.TemporaryDirectory(prefix="rnnforecast-")
     with place as folder, Quiet(), interruptible(), flushed():
         about = identity(task, candidate, panel, parts, training=training) if checkpoints else {}  # reads every value
@@ -144,19 +143,17 @@ def _members(each: Callable[..., Trained], training: Training, checkpoints: Path
 
 
 def segment_length(config: NetworkConfig, parts: Split, training: Training) -> int:
-    """Steps of a training segment; auto: three longest seasons within 128 to 512, no more than the longest series; and
-    no more than is learned from.
+    """Steps of a training segment; auto: three longest seasons within 128 to 512, no more than the longest series.
 
     A window model has one: each of its lanes is a window.
     """
     if config.window:
         return 1
-    most = training.recent_steps or sys.maxsize
     if training.segment_length != "auto":
-        return min(training.segment_length, most)
+        return training.segment_length
     low, high = SEGMENT_BOUNDS
     wanted = min(max(SEGMENT_SEASONS * max(config.seasons), low), high)
-    return max(2, min(wanted, int(parts.train_end.max()), most))
+    return max(2, min(wanted, int(parts.train_end.max())))
 
 
 def batch_size(config: NetworkConfig, parts: Split, training: Training, steps: int) -> int:

@@ -83,7 +83,7 @@ def _windows(spans: Spans, steps: int) -> Iterator[Segment]:
     """Single cutoffs, evenly spread over the training span, with the whole horizon inside of it; and with the whole
     window, except where a series is so short that this would leave less than half of them."""
     last = (spans.lane_end.cpu() - spans.horizon).clamp(min=0)
-    first = torch.minimum(torch.full_like(last, steps - 1), last // 2).maximum(spans.lane_begin.cpu().minimum(last))
+    first = torch.minimum(torch.full_like(last, steps - 1), last // 2)
     upto = (last - first).cumsum(0)
     total = int(upto[-1])
     chosen = torch.arange(total) if total <= CUTOFFS else torch.linspace(0, total - 1, CUTOFFS).long()

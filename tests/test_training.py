@@ -180,40 +180,6 @@ def test_lanes_go_on_with_their_state_or_begin_afresh(panel):
     assert not second.first[second.fresh, :10].any()
 
 
-@pytest.mark.parametrize("steps", [1, 40])
-def test_of_recent_steps_alone_every_segment_begins_within_them(panel, steps):
-    end = windows.split(panel, 18, 18).train_end
-    spans = Spans(panel, end, torch.tensor([0, 1]), 6, 36, recent=60)
-    stream = iter(TrainingSegments(spans, steps=steps, lanes=64, carry=0.0, seed=0))
-    begun = [[], []]
-    for batch in islice(stream, 60):
-        for entity, ordinal in zip(batch.inputs.code, batch.inputs.ordinals[:, 0], strict=True):
-            begun[entity].append(int(ordinal - panel.starts[entity]))
-    for places, last in zip(begun, end.tolist(), strict=True):
-        assert set(places) == set(range(last - 60, last - steps + 1))  # all that there are
-        assert len(places) / (60 * 64) == pytest.approx(0.5, abs=0.05)  # the longer series no oftener than the other
-
-
-def test_no_segment_is_longer_than_what_is_learned_from(panel):
-    parts, config = windows.split(panel, 18, 18), network_config(task(), Candidate(model="gru"))
-    for given, wanted in (({}, 48), ({"recent_steps": 30}, 30), ({"recent_steps": 30, "segment_length": "auto"}, 30)):
-        assert training.segment_length(config, parts, SETTINGS.model_copy(update=given)) == wanted
-
-
-def test_what_lies_before_the_recent_steps_is_seen_and_not_learned_from():
-    """The level leaps early on and never later: what learned from all of it still allows for leaps."""
-    early = waves((400,), trend=0.0).with_columns(target=pl.col("target") + pl.int_range(pl.len()).mod(40).lt(20) * 6.0)
-    late = waves((400,), trend=0.0).with_columns(pl.col("timestamp") + pl.duration(hours=400))
-    panel = Panel.from_frame(pl.concat([early, late]), "1h")
-    spent = {}
-    for recent in (None, 200):
-        trained = fit(panel, "gru", max_steps=150, recent_steps=recent)
-        cutoffs = windows.backtest_cutoffs(panel, windows.split(panel, 18, 18), 6, 1)
-        scored = run(trained.model, panel, cutoffs, label="x").scored.drop_nulls()
-        spent[recent] = scored.select((pl.col("q0.9") - pl.col("q0.1")).mean()).item()
-    assert spent[200] < spent[None]
-
-
 def test_one_step_of_loss_is_the_mean_pinball_loss_of_a_slow_loop(panel):
     batch = next(segments(panel, lanes=4, carry=0.5))
     torch.manual_seed(0)
