@@ -124,7 +124,7 @@ def test_the_bases_of_each_word_are_as_many_as_counted():
     }
     for (kind, seasons), number in expected.items():
         found = base.bases(kind, filled, level=level, places=Places(80, at), seasons=seasons, horizon=4, memory=50)
-        assert [each.expand(-1, -1, 4).shape for each in found] == [(2, 1, 4)] * number, (kind, seasons)
+        assert [base.repeated(each, 4).shape for each in found] == [(2, 1, 4)] * number, (kind, seasons)
         assert base.count(kind, seasons, 50) == number, (kind, seasons)
 
 
@@ -145,7 +145,7 @@ def test_the_naive_forecasts_repeat_the_last_value_the_seasons_and_the_level():
     filled, at, level = series(60, missing=33), torch.tensor([[40, 59], [35, 50]]), torch.tensor([[1.0, 2], [3, 4]])
     distances = base.naive_forecasts(filled, level, Places(60, at), (1, 4, 7), 9)
     last, flat_, *seasons = (each + level[..., None] for each in distances)
-    found = torch.stack([each.expand(-1, -1, 9) for each in (last, *seasons, flat_)], dim=-1)
+    found = torch.stack([base.repeated(each, 9) for each in (last, *seasons, flat_)], dim=-1)
     for row in range(2):
         for place in range(2):
             cutoff, flat = int(at[row, place]), float(level[row, place])
@@ -214,6 +214,23 @@ def test_a_mix_is_the_weighted_mean_of_the_forecasts_in_scaled_units(steps):
     weights = torch.rand(2, 3, steps, 2).softmax(dim=-1)
     shift, scale, level = torch.randn(2, 3, 1), torch.rand(2, 3, 1) + 0.5, torch.randn(2, 3, 1)
     units = Units(shift[..., 0], scale[..., 0], level[..., 0])
-    found = base.mixed([season - level, last - level], weights, units)
+    found = base.mixed([season - level, last - level], weights, units, 4)
     expected = (weights[..., 0] * season + weights[..., 1] * last - shift) / scale
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize("lengths", [(1,), (1, 1), (1, 7), (2, 4), (2, 3), (1, 2, 7, 4), (3, 3, 6), (7, 7), (5, 1)])
+def test_cycles_of_any_length_are_mixed_as_if_each_were_as_long_as_the_horizon(steps, lengths):
+    horizon, level = 7, torch.randn(2, 3)
+    distances = [torch.randn(2, 3, length) for length in lengths]
+    weights = torch.rand(2, 3, steps, len(lengths)).softmax(dim=-1)
+    units = Units(torch.randn(2, 3), torch.rand(2, 3) + 0.5, level)
+    found = base.mixed(distances, weights, units, horizon)
+    assert found.shape == (2, 3, horizon)
+    for ahead in range(horizon):
+        own = weights[:, :, ahead if steps > 1 else 0]
+        expected = level + sum(
+            own[..., place] * distance[..., ahead % distance.shape[-1]] for place, distance in enumerate(distances)
+        )
+        torch.testing.assert_close(found[..., ahead], (expected - units.shift) / units.scale)

@@ -16,8 +16,8 @@ FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
 def naive_forecasts(
     filled: Tensor, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int
 ) -> list[Tensor]:
-    """The last value and the level [R, K, 1], and the seasonal naive of each season longer than a step [R, K, H], all
-    as distances from the level.
+    """The last value and the level [R, K, 1], and the last cycle of each season longer than a step (of the horizon, if
+    that is shorter), which the seasonal naive repeats; all as distances from the level.
 
     filled [R, M + T], level [R, K]. A value from before the first reading is replaced by the level.
     """
@@ -26,7 +26,7 @@ def naive_forecasts(
     last = _from_level(places.of(filled)[..., None], level, read=read)
     longer = [season for season in seasons if season > 1]
     cycles = [_from_level(_cycle(filled, places, season, horizon), level, read=read) for season in longer]
-    return [last, torch.zeros_like(last), *(_repeated(cycle, horizon) for cycle in cycles)]
+    return [last, torch.zeros_like(last), *cycles]
 
 
 def _from_level(forecast: Tensor, level: Tensor, *, read: bool = False) -> Tensor:
@@ -39,7 +39,7 @@ def _from_level(forecast: Tensor, level: Tensor, *, read: bool = False) -> Tenso
 
 def last_cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
     """The last season of values [R, M + T] up to each place, repeated over the horizon: [R, K, H]."""
-    return _repeated(_cycle(values, places, season, horizon), horizon)
+    return repeated(_cycle(values, places, season, horizon), horizon)
 
 
 def _cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
@@ -47,9 +47,11 @@ def _cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
     return places.windows(values, values.shape[1] - places.steps - season + 1, min(season, horizon))
 
 
-def _repeated(cycle: Tensor, horizon: int) -> Tensor:
-    """A cycle [.., S] over the horizon, [.., H]."""
+def repeated(cycle: Tensor, horizon: int) -> Tensor:
+    """A cycle [.., S] over the horizon, [.., H]; of one step, as a view."""
     season = cycle.shape[-1]
+    if season == 1:
+        return cycle.expand(*cycle.shape[:-1], horizon)
     return cycle if horizon == season else torch.cat([cycle] * -(-horizon // season), dim=-1)[..., :horizon]
 
 
@@ -95,8 +97,8 @@ def linear(recent: Tensor, weights: Tensor) -> Tensor:
 def bases(
     kind: Base, filled: Tensor, *, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> list[Tensor]:
-    """The S forecasts that a base mixes, [R, K, H] each (or [R, K, 1], flat), with S = count(kind, seasons, memory), as
-    distances from the level.
+    """The S forecasts that a base mixes, with S = count(kind, seasons, memory), as distances from the level: [R, K, H]
+    each, or less that is `repeated`.
 
     filled [R, M + T], level [R, K], memory: M.
     """
@@ -119,16 +121,28 @@ def shares(weights: Tensor) -> Tensor:
     return weights.movedim(-1, 0).contiguous().softmax(dim=0).movedim(0, -1)
 
 
-def mixed(distances: list[Tensor], weights: Tensor, units: Units) -> Tensor:
-    """Forecasts that lie so far from the level, mixed with weights [R, K, H, S] (or [R, K, 1, S], the same for all
-    steps), as [R, K, H] in scaled units [R, K]."""
+def mixed(distances: list[Tensor], weights: Tensor, units: Units, horizon: int) -> Tensor:
+    """Forecasts that lie so far from the level, each `repeated` over the horizon, mixed with weights [R, K, H, S] (or
+    [R, K, 1, S], the same for all steps), as [R, K, H] in scaled units [R, K]."""
     shares = (weights / units.scale[..., None, None]).unbind(dim=-1)
     found = ((units.level - units.shift) / units.scale)[..., None]  # weights add up to one: the level's whole share
-    # Flat ones first, which are few numbers. (addcmul is the slower way where two of its three are.)
+    # Short ones first, which are few numbers.
     for distance, share in sorted(zip(distances, shares, strict=True), key=lambda pair: pair[0].shape[-1]):
-        flat = found.shape[-1] == 1
-        found = found + distance * share if flat else torch.addcmul(found, distance, share)
-    return found
+        if distance.shape[-1] % found.shape[-1] or 1 < distance.shape[-1] < share.shape[-1]:
+            found, distance = repeated(found, horizon), repeated(distance, horizon)
+        found = _and_share(found, distance, share)
+    return repeated(found, horizon)
+
+
+def _and_share(found: Tensor, distance: Tensor, share: Tensor) -> Tensor:
+    """found + distance * share; what is shorter than the distance, once in it or several times, is repeated."""
+    short = found.shape[-1]
+    if short == 1:  # addcmul is the slower way where two of its three are flat
+        return found + distance * share
+    if short == distance.shape[-1]:
+        return torch.addcmul(found, distance, share)
+    cycles = distance.unflatten(-1, (-1, short))
+    return torch.addcmul(found[..., None, :], cycles, share[..., None]).flatten(-2)
 
 
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:

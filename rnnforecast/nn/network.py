@@ -286,7 +286,7 @@ class Network(nn.Module):
             memory=self.memory,
         )
         mix = self._weights(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
-        return base.mixed(naive, base.shares(mix.flatten(0, 1)), units).expand(-1, -1, horizon)
+        return base.mixed(naive, base.shares(mix.flatten(0, 1)), units, horizon)
 
     def _weights(self, context: Tensor) -> Tensor:
         """What the naive forecasts are mixed by, [B, K, C * mixes * S]; of few, number by number in memory."""
