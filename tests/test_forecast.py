@@ -2,9 +2,12 @@
 
 import polars as pl
 import pytest
+import torch
 from builders import task, untrained, waves
+from polars.testing import assert_frame_equal
 
 from rnnforecast.forecast import ForecastError, forecast
+from rnnforecast.panel import Cutoffs
 
 
 def test_a_forecast_frame_has_one_row_per_series_and_step_after_the_last_reading():
@@ -50,3 +53,24 @@ def test_known_covariates_that_end_too_early_are_refused_with_the_count():
         price=pl.lit(2.0),
     )
     assert len(forecast(model, pl.concat([frame, more.cast(frame.schema)]))) == 6
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [(0, 30), (0, 31), (0, 32), (1, 20), (1, 39)],  # as a backtest has them
+        [(1, 39), (0, 32), (0, 30), (1, 20), (0, 31)],
+        [(0, 31), (1, 39), (0, 31), (0, 59), (1, 39)],  # some of them twice
+        [(1, 5)],
+    ],
+)
+def test_cutoffs_in_any_order_give_what_each_gives_alone(asked):
+    model = untrained("lstm")
+    panel = model.task.panel(waves((60, 40)))
+    series, position = torch.tensor(asked).T
+    found = model.forecast_at(panel, Cutoffs(series, position))
+    for number, (one, at) in enumerate(asked):
+        alone = model.forecast_at(panel, Cutoffs(torch.tensor([one]), torch.tensor([at])))
+        own = found.slice(6 * number, 6)
+        assert_frame_equal(own, alone, rel_tol=1e-5)
+        assert own["cutoff"].unique().to_list() == panel.stamps(panel.starts[one] + torch.tensor([at])).to_list()
