@@ -33,13 +33,15 @@ def extend(state: State, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, 
     observed = torch.cat([state.observed, mask], dim=1)
     known = torch.cat([state.filled, values], dim=1)
     since = torch.zeros_like(observed, dtype=torch.int64)
-    rows, most = torch.arange(len(observed), device=observed.device), state.filled.shape[1]
+    rows: slice | Tensor = slice(None)
+    most = state.filled.shape[1]
     if not observed.is_cuda:  # (to ask a GPU would hold it up)
         blank = 0 if state.observed.any() else most  # steps before anything was read are as they should be
         since[:, :blank] = most
         rows = observed[:, blank:].all(dim=1).logical_not_().nonzero()[:, 0]
-    if len(rows):
-        places, last = _last_reading(observed[rows])
+    with_gaps = observed[rows]
+    if len(with_gaps):
+        places, last = _last_reading(with_gaps)
         known[rows] = pick(known[rows], last.clamp(min=0))
         since[rows] = (places - last).clamp_(max=most)
     return known, observed, since
