@@ -3,9 +3,9 @@
 import pytest
 import yaml
 from http_reading import QUICK
+from reading import opener
 
 from rnnforecast.config import parse
-from rnnforecast.sources import open_source
 
 
 @pytest.fixture
@@ -23,9 +23,4 @@ def built(tmp_path):
 @pytest.fixture
 def opened(built):
     """A function from a source's keys to its reader."""
-
-    def make(url, **keys):
-        pipeline = built(url, **keys)
-        return open_source(pipeline, pipeline.sources[0])
-
-    return make
+    return opener(built)

@@ -1,6 +1,5 @@
-"""Records of an endpoint, and what a reader makes of them."""
+"""Records of an endpoint."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -26,11 +25,3 @@ ROWS = records(0, 25)
 
 def by_number(asked):
     return numbered(asked, ROWS)
-
-
-def read(reader, cursor=None, until=None):
-    return list(reader.read(json.loads(json.dumps(cursor)), until=until))
-
-
-def values(batches):
-    return [value for batch in batches for value in batch.frame["target"].to_list()]

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from http_reading import ROWS, numbered, read, records, values
+from http_reading import ROWS, numbered, records
 from http_server import Reply, serving
+from reading import read, values
 
 from rnnforecast.sources import SourceError
 

@@ -1,8 +1,9 @@
 """A REST endpoint as a source: every way to page."""
 
 import pytest
-from http_reading import ROWS, by_number, numbered, read, values
+from http_reading import ROWS, by_number, numbered
 from http_server import Reply, serving
+from reading import read, values
 
 from rnnforecast.config import ConfigError
 from rnnforecast.sources import SourceError

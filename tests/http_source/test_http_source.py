@@ -5,8 +5,9 @@ import random
 from datetime import timedelta
 
 import pytest
-from http_reading import ROWS, START, by_number, numbered, read, record, records, values
+from http_reading import ROWS, START, by_number, numbered, record, records
 from http_server import Reply, serving
+from reading import read, values
 
 from rnnforecast import table
 from rnnforecast.ingest import ingest

@@ -5,10 +5,10 @@ from contextlib import closing
 import pytest
 import yaml
 from databases import PostgresLab, SqliteLab, postgres
+from reading import opener
 from sql_reading import COLUMNS, MAKE
 
 from rnnforecast.config import parse
-from rnnforecast.sources import open_source
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +55,4 @@ def built(tmp_path):
 @pytest.fixture
 def opened(built):
     """A function from a uri and a source's keys to its reader."""
-
-    def make(uri, **keys):
-        pipeline = built(uri, **keys)
-        return open_source(pipeline, pipeline.sources[0])
-
-    return make
+    return opener(built)

@@ -1,6 +1,5 @@
-"""Rows of a table, and what a reader makes of them."""
+"""Rows of a table."""
 
-import json
 from datetime import datetime, timedelta
 
 START = datetime(2024, 1, 1)
@@ -15,11 +14,3 @@ def row(number, *, v=None, hour=None, who="a"):
 
 def insert(*rows):
     return f"INSERT INTO readings (id, who, at, v) VALUES {', '.join(rows)}"
-
-
-def read(reader, cursor=None, until=None):
-    return list(reader.read(json.loads(json.dumps(cursor)), until=until))
-
-
-def values(batches):
-    return [value for batch in batches for value in batch.frame["target"].to_list()]

@@ -4,7 +4,8 @@ from contextlib import closing
 
 import pytest
 from databases import PASSWORD
-from sql_reading import insert, read, row, values
+from reading import read, values
+from sql_reading import insert, row
 
 from rnnforecast.sources import SourceError
 

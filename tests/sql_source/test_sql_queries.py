@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
-from sql_reading import COLUMNS, insert, read, row, values
+from reading import read, values
+from sql_reading import COLUMNS, insert, row
 
 from rnnforecast.sources import SourceError
 

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-from sql_reading import START, insert, read, row, values
+from reading import read, values
+from sql_reading import START, insert, row
 
 from rnnforecast import ingest as ingest_room
 from rnnforecast import table
