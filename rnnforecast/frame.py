@@ -92,9 +92,10 @@ def twice(rows: pl.DataFrame) -> FrameError:
 def check_numbers(frame: pl.DataFrame, covariates: Sequence[str]) -> None:
     """Refuse infinite values. Raises FrameError."""
     for name in (TARGET, *covariates):
-        infinite = frame.filter(pl.col(name).cast(pl.Float64).is_infinite()).head(1)
-        if len(infinite):
-            series, time = infinite[SERIES_ID][0], infinite[TIMESTAMP][0]
+        infinite = frame.select_seq(pl.col(name).cast(pl.Float64).is_infinite()).to_series()
+        if infinite.any():
+            row = int(infinite.arg_max() or 0)
+            series, time = frame[SERIES_ID][row], frame[TIMESTAMP][row]
             raise FrameError(f"series {series!r}, {time}: `{name}` is infinite; replace it with null (no reading)")
 
 
@@ -106,28 +107,34 @@ def normalise(
     `resample` says what happens to readings off the grid or sharing a step: `mean`, `last` or `sum` of each
     step; `none` refuses them. A gap stays a missing ordinal. Raises FrameError.
     """
-    finer = getattr(frame.schema[TIMESTAMP], "time_unit", None) == "ns"  # than what is kept of a timestamp
-    frame = plain(frame, covariates)
     try:
         if isinstance(frequency, str):
             known = None if frequency == "auto" else Frequency.parse(frequency)
-            times = frame[TIMESTAMP]
-            frequency = known.anchored(times) if known else infer(times, frame[SERIES_ID])
+            times = frame.select(*keys(frame.schema[TIMESTAMP]))
+            frequency = known.anchored(times[TIMESTAMP]) if known else infer(times[TIMESTAMP], times[SERIES_ID])
     except ValueError as error:
         raise FrameError(str(error)) from None
-    check_step(frequency, frame.schema[TIMESTAMP])
-    frame = frame.with_columns(frequency.ordinal(TIMESTAMP).alias(ORDINAL))
+    found = on_grid(frame, frequency, covariates=covariates, resample=resample)
+    return found.sort(SERIES_ID, ORDINAL), frequency
+
+
+def on_grid(frame: pl.DataFrame, step: Frequency, *, covariates: Sequence[str], resample: str) -> pl.DataFrame:
+    """The same rows in their own order (resampled ones by series and time), of a known step. Raises FrameError."""
+    finer = getattr(frame.schema[TIMESTAMP], "time_unit", None) == "ns"  # than what is kept of a timestamp
+    frame = plain(frame, covariates)
+    check_step(step, frame.schema[TIMESTAMP])
+    frame = frame.with_columns_seq(step.ordinal(TIMESTAMP).alias(ORDINAL))
     if resample != "none":
-        frame = resampled(frame, covariates, resample)
-    else:
-        stray = frame.filter(~frequency.on_grid(TIMESTAMP))
-        if len(stray):
-            raise off_grid(stray, len(stray), len(frame), frequency)
-        if not frequency.exact or finer:
-            shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
-            if len(shared):
-                raise in_one_step(shared, frequency)
-    return frame.sort(SERIES_ID, ORDINAL), frequency
+        return resampled(frame, covariates, resample)
+    there = frame.select_seq(step.on_grid(TIMESTAMP)).to_series()
+    if not there.all():
+        stray = frame.filter(~there)
+        raise off_grid(stray, len(stray), len(frame), step)
+    if not step.exact or finer:
+        shared = frame.filter(pl.struct(SERIES_ID, ORDINAL).is_duplicated()).head(2)
+        if len(shared):
+            raise in_one_step(shared, step)
+    return frame
 
 
 def plain(frame: pl.DataFrame, covariates: Sequence[str]) -> pl.DataFrame:

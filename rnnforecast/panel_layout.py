@@ -157,7 +157,8 @@ def _placed(batch: pl.DataFrame, bases: pl.DataFrame) -> tuple[pl.DataFrame, Ten
 
 def numbers(column: pl.Series) -> Tensor:
     """A column as float32, NaN where missing."""
-    return column.cast(pl.Float32).fill_null(torch.nan).to_torch()
+    found = column.cast(pl.Float32)
+    return (found.fill_null(torch.nan) if found.null_count() else found).to_torch()
 
 
 def _repeated(rows: Rows, bases: pl.DataFrame, offsets: Tensor) -> FrameError:

@@ -99,7 +99,7 @@ class Stream:
         frame, new = self.names.with_lanes(frame)
         told = Rows.of(frame, self.model.task)
         begun = told.lane < len(self)
-        late, left = self._late(frame, told, torch.nonzero(begun)[:, 0], leave=too_late == "leave")
+        late, left = self._late(frame, told, begun, leave=too_late == "leave")
         self.dtype = frame[TIMESTAMP].dtype
         if len(new):
             self.names.add(new)
@@ -138,12 +138,16 @@ class Stream:
     def _late(
         self, frame: pl.DataFrame, rows: Rows, begun: Tensor, *, leave: bool
     ) -> tuple[list[Change], pl.DataFrame]:
-        """What the rows change of steps that were taken already, and those that came too late for it."""
-        mine = rows[begun]
-        self._require_same(frame, rows, begun)
-        found = [replace(each, row=begun[each.row]) for each in changes(self.lanes, mine)]
-        old = [each.row[each.back > self.lateness] for each in found]
-        beyond = torch.cat([*old, begun[:0]]).unique()
+        """What the rows of lanes that have `begun` [n] change of steps that were taken already, and those that came too
+        late for it."""
+        mine, row = rows[begun], torch.nonzero(begun)[:, 0]
+        found = changes(self.lanes, mine)
+        self._require_same(frame, mine, row, found)
+        if not found:
+            schema = {SERIES_ID: pl.String(), TIMESTAMP: frame.schema[TIMESTAMP], TARGET: pl.Float64()}
+            return [], pl.DataFrame(schema=schema)
+        found = [replace(each, row=row[each.row]) for each in found]
+        beyond = torch.cat([each.row[each.back > self.lateness] for each in found]).unique()
         told = frame[beyond.numpy()].select_seq(LANE, CHANNEL, TIMESTAMP, TARGET)
         names = [self.names.series(lane, channel) for lane, channel in zip(told[LANE], told[CHANNEL], strict=True)]
         told = told.select_seq(pl.Series(SERIES_ID, names, dtype=pl.String), TIMESTAMP, TARGET)
@@ -156,36 +160,39 @@ class Stream:
             )
         return [each[each.back <= self.lateness] for each in found], told
 
-    def _require_same(self, frame: pl.DataFrame, rows: Rows, begun: Tensor) -> None:
-        """Refuse static covariates that change, and a second part of a step whose readings are put together."""
-        task, kept = self.model.task, self.lanes.kept
-        held = kept.static[rows.lane[begun]]
-        other = ~rows.static[begun].isnan() & (rows.static[begun] != held)
-        if other.any():
-            row, column = torch.nonzero(other)[0].tolist()
-            name = self.names.series(int(rows.lane[begun[row]]), int(rows.channel[begun[row]]))
-            raise StreamError(
-                f"series {name!r}: static covariate `{task.static[column]}` was {float(held[row, column]):g} when it "
-                f"began, found {float(rows.static[begun[row], column]):g}; start the stream anew"
-            )
-        if task.resample != "none":
-            for change in changes(self.lanes, rows[begun]):
-                lane = rows.lane[begun[change.row]]
-                again = ~self.lanes.held(change.name, lane, change.channel, back=change.back).isnan()
-                if change.name == "filled" and again.any():
-                    row = int(begun[change.row[again][0]])
-                    raise StreamError(
-                        f"series {self.names.series(int(rows.lane[row]), int(rows.channel[row]))!r}, "
-                        f"{frame[TIMESTAMP][row]}: this step has a reading already, and a stream cannot add to the "
-                        f"{task.resample} of a step; give all readings of a step in one update"
-                    )
+    def _require_same(self, frame: pl.DataFrame, mine: Rows, row: Tensor, found: list[Change]) -> None:
+        """Refuse static covariates that change, and a second part of a step whose readings are put together; of rows
+        of lanes that have begun, `row` [m] of the frame."""
+        task = self.model.task
+        if task.static:
+            held = self.lanes.kept.static[mine.lane]
+            other = torch.nonzero(~mine.static.isnan() & (mine.static != held))
+            if len(other):
+                at, column = other[0].tolist()
+                raise StreamError(
+                    f"series {self._name(mine, at)!r}: static covariate `{task.static[column]}` was "
+                    f"{float(held[at, column]):g} when it began, found {float(mine.static[at, column]):g}; start the "
+                    "stream anew"
+                )
+        for change in found if task.resample != "none" else ():
+            held = self.lanes.held(change.name, mine.lane[change.row], change.channel, back=change.back)
+            again = change.row[~held.isnan()]
+            if change.name == "filled" and len(again):
+                raise StreamError(
+                    f"series {self._name(mine, int(again[0]))!r}, {frame[TIMESTAMP][int(row[again[0]])]}: this step "
+                    f"has a reading already, and a stream cannot add to the {task.resample} of a step; give all "
+                    "readings of a step in one update"
+                )
+
+    def _name(self, rows: Rows, at: int) -> str:
+        return self.names.series(int(rows.lane[at]), int(rows.channel[at]))
 
     def _begin(self, rows: Rows) -> None:
         """Lanes for new entities, with their static covariates and embeddings."""
         task, count, total = self.model.task, self.lanes.count, len(self)
         static = torch.full((total - count, len(task.static)), torch.nan)
         order = rows.ordinal.argsort(stable=True)
-        first = ordinals_of(rows, rows.read, "amin", total)
+        first = ordinals_of(rows[rows.read], "amin", total)
         for row in order[rows.lane[order] >= count].flip(0).tolist() if task.static else ():
             lane = int(rows.lane[row])
             if rows.ordinal[row] >= first[lane]:
@@ -287,21 +294,31 @@ class Stream:
                 pl.Series("place", place),
                 pl.Series(STEP, np.tile(np.arange(1, task.horizon + 1), len(means)), dtype=pl.Int32),
             )
-        origin = self.lanes.kept.newest[:count].repeat_interleave(channels)
+        cutoff, timestamp = self._times(self.lanes.kept.newest[:count].repeat_interleave(channels))
         columns = {
             SERIES_ID: self._index[SERIES_ID],
-            CUTOFF: self._stamps(origin).gather(self._index["place"]),
-            TIMESTAMP: self._stamps(origin[:, None] + torch.arange(1, task.horizon + 1)),
+            CUTOFF: cutoff,
+            TIMESTAMP: timestamp,
             STEP: self._index[STEP],
             MEAN: means.flatten().numpy(),
         }
         for level, numbers in zip(task.quantile_levels, quantiles, strict=True):
             columns[quantile(level)] = numbers.flatten().numpy()
         frame = pl.DataFrame(columns)
-        read = (~self.lanes.last_values(count).isnan()).all(dim=1)
-        if read.all():
+        missing = self.lanes.last_values(count).isnan()
+        if not missing.any():
             return frame
-        return frame.filter(pl.Series(read.repeat_interleave(channels * task.horizon).numpy()))
+        return frame.filter(pl.Series((~missing.any(dim=1)).repeat_interleave(channels * task.horizon).numpy()))
+
+    def _times(self, origin: Tensor) -> tuple[pl.Series, pl.Series]:
+        """Cutoffs and timestamps of the rows of a forecast frame, of series whose newest steps are `origin` [S]."""
+        steps = torch.arange(self.model.task.horizon + 1)
+        if len(origin) and (origin == origin[0]).all():  # the same for all, as after most updates: worked out once
+            stamps = self._stamps(origin[:1] + steps)
+            rows = np.tile(stamps[1:].to_physical().to_numpy(), len(origin))
+            return stamps.new_from_index(0, len(rows)), pl.Series(rows).cast(stamps.dtype)
+        assert self._index is not None
+        return self._stamps(origin).gather(self._index["place"]), self._stamps(origin[:, None] + steps[1:])
 
     def _stamps(self, ordinals: Tensor) -> pl.Series:
         return self.model.task.frequency.stamps(pl.Series(ordinals.flatten().numpy()), self.dtype or pl.Int64())

@@ -23,12 +23,13 @@ LONGEST_PIECE = 512  # steps of a pass over history
 
 def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
     """Run every lane on to its newest reading; how many steps that were in all."""
-    stop = ordinals_of(rows, rows.read, "amax", lanes.count)
+    read = rows[rows.read]
+    stop = ordinals_of(read, "amax", lanes.count)
     some = torch.nonzero(stop > lanes.kept.newest[: lanes.count])[:, 0]
     if not len(some):
         return 0
     newest = lanes.kept.newest[some]
-    first = ordinals_of(rows, rows.read, "amin", lanes.count)[some]
+    first = ordinals_of(read, "amin", lanes.count)[some]
     start = torch.where(newest == NOTHING, first, newest + 1)
     steps = stop[some] + 1 - start
     panel = _panel(lanes, rows, some, start=start, steps=steps, task=task)
@@ -37,12 +38,12 @@ def feed(lanes: Lanes, rows: Rows, task: Task) -> int:
     while len(going := torch.nonzero(left)[:, 0]):
         for piece, these in _pieces(lanes, some, left=left, bulk=bulk, going=going):
             _advance(lanes, some, panel, steps - left, piece=piece, these=these, codes=codes)
-            in_bulk = bulk[these] > 0
             left[these] -= piece
+            these = these[bulk[these] > 0]
             bulk[these] = (bulk[these] - piece).clamp(min=0)
-            arrived = in_bulk & (bulk[these] == 0)
-            if arrived.any():
-                lanes.set_marks(some[these[arrived]])
+            arrived = these[bulk[these] == 0]
+            if len(arrived):
+                lanes.set_marks(some[arrived])
     return int(steps.sum())
 
 
@@ -62,9 +63,12 @@ def _advance(
 def _pieces(lanes: Lanes, some: Tensor, *, left: Tensor, bulk: Tensor, going: Tensor) -> list[tuple[int, Tensor]]:
     """The next piece of each lane that is `going`, and which have it: powers of two until its last steps, of which
     pieces end where marks are due."""
-    power = 2 ** bulk[going].clamp(1, LONGEST_PIECE).double().log2().floor().long()
-    due = torch.minimum(left[going], lanes.apart - lanes.kept.mark_age[some[going], 1])
-    piece = torch.where(bulk[going] > 0, power, due)
+    piece = torch.minimum(left[going], lanes.apart - lanes.kept.mark_age[some[going], 1])
+    if bulk.any():
+        power = 2 ** bulk[going].clamp(1, LONGEST_PIECE).double().log2().floor().long()
+        piece = torch.where(bulk[going] > 0, power, piece)
+    if (piece == piece[0]).all():
+        return [(int(piece[0]), going)]
     return [(size, going[piece == size]) for size in piece.unique().tolist()]
 
 
@@ -76,7 +80,8 @@ def _panel(lanes: Lanes, rows: Rows, some: Tensor, *, start: Tensor, steps: Tens
     at = place[rows.lane]
     position = rows.ordinal - start[at]
     inside = (at >= 0) & (position >= 0) & (position <= steps[at])
-    rows, at, position = rows[inside], at[inside], position[inside]
+    if not inside.all():
+        rows, at, position = rows[inside], at[inside], position[inside]
     lengths = (steps + 1).repeat_interleave(channels)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     row = offsets[at * channels + rows.channel] + position
@@ -100,10 +105,12 @@ def _panel(lanes: Lanes, rows: Rows, some: Tensor, *, start: Tensor, steps: Tens
     )
 
 
-def ordinals_of(rows: Rows, where: Tensor, how: str, count: int) -> Tensor:
-    """The least or greatest ordinal (`amin`, `amax`) of each lane's rows `where` [n]: [count]; NOTHING without any."""
+def ordinals_of(rows: Rows, how: str, count: int) -> Tensor:
+    """The least or greatest ordinal (`amin`, `amax`) of each lane's rows: [count]; NOTHING of a lane without any."""
+    if torch.equal(rows.lane, torch.arange(count)):  # one row of each
+        return rows.ordinal
     found = torch.full((count,), NOTHING)
-    return found.scatter_reduce_(0, rows.lane[where], rows.ordinal[where], how, include_self=how == "amax")
+    return found.scatter_reduce_(0, rows.lane, rows.ordinal, how, include_self=how == "amax")
 
 
 def _range(lanes: Tensor) -> Which:

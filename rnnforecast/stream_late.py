@@ -33,6 +33,8 @@ def changes(lanes: Lanes, rows: Rows) -> list[Change]:
     own = rows.channel == 0  # covariates are those of the first channel
     # What is known of a step is seen one step before it. Covariates from before the first step count for nothing.
     for name, values, behind in (("past", rows.past, back), ("known", rows.known, back + 1)):
+        if not values.shape[1]:
+            continue
         where = own & (behind >= 0) & (newest - behind >= first)
         for column in range(values.shape[1]):
             place = torch.full_like(rows.channel, column)
@@ -70,6 +72,8 @@ def apply(lanes: Lanes, rows: Rows, found: list[Change]) -> None:
 def remember_before(lanes: Lanes, rows: Rows) -> None:
     """Covariates of steps before the first one: they count if a reading of that time comes late."""
     kept = lanes.kept
+    if not kept.past.shape[1] + kept.known.shape[1]:
+        return
     back = kept.newest[rows.lane] - rows.ordinal
     for name, values, behind in (("past", rows.past, back), ("known", rows.known, back + 1)):
         early = (rows.channel == 0) & (kept.newest[rows.lane] - behind < kept.first[rows.lane])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rnnforecast.columns import KEY, ORDINAL, SERIES_ID, TARGET, TIMESTAMP
-from rnnforecast.frame import normalise, validate
+from rnnforecast.frame import on_grid, validate
 from rnnforecast.panel_layout import entity_and_channel, numbers
 from rnnforecast.task import Task
 
@@ -50,10 +50,11 @@ class Names:
         return both.select(name.alias(SERIES_ID)).to_series()
 
     def split(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """A frame with the entity and the number of the channel of its series. Raises StreamError on an unknown one."""
-        name = pl.col(SERIES_ID)
+        """A frame with the entity and the number of the channel in place of the name of its series. Raises StreamError
+        on an unknown one."""
         if not self.channels:
-            return frame.with_columns_seq(name.alias(ENTITY), pl.lit(0, dtype=pl.Int64).alias(CHANNEL))
+            whole = pl.lit(0, dtype=pl.Int64).alias(CHANNEL)
+            return frame.select_seq(pl.exclude(SERIES_ID), pl.col(SERIES_ID).alias(ENTITY), whole)
         entity, channel = entity_and_channel(self.channels)
         found = frame.with_columns(entity.alias(ENTITY), channel.alias(CHANNEL))
         stray = found.filter(pl.col(CHANNEL).is_null())
@@ -61,7 +62,7 @@ class Names:
             raise StreamError(
                 f"series {stray[SERIES_ID][0]!r} is none of the channels {list(self.channels)} of this model"
             )
-        return found
+        return found.drop(SERIES_ID)
 
     def with_lanes(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """A frame that has an entity with its lane; entities that have none yet get the next ones, in the order of
@@ -90,8 +91,8 @@ def read_rows(rows: pl.DataFrame, task: Task, names: Names) -> pl.DataFrame:
     if complete and not once and rows.select(KEY).is_duplicated().any():
         rows = together(rows, KEY, (TARGET, *covariates))
     validate(rows, covariates=covariates, repeats=False)
-    frame, _ = normalise(rows, task.frequency, covariates=covariates, resample=task.resample)
-    return names.split(frame).drop(SERIES_ID)
+    frame = on_grid(rows, task.frequency, covariates=covariates, resample=task.resample)
+    return names.split(frame if once else frame.sort(SERIES_ID, ORDINAL))
 
 
 def together(frame: pl.DataFrame, key: Sequence[str], values: Sequence[str]) -> pl.DataFrame:
@@ -126,9 +127,8 @@ class Rows:
     def of(cls, frame: pl.DataFrame, task: Task) -> "Rows":
         """The rows of a frame that has lanes."""
         lane, channel, ordinal = (frame[name].to_torch() for name in (LANE, CHANNEL, ORDINAL))
-        target = _columns(frame, (TARGET,))[:, 0]
         parts = (_columns(frame, names) for names in (task.past, task.known, task.static))
-        return cls(lane, channel, ordinal, target, *parts)
+        return cls(lane, channel, ordinal, numbers(frame[TARGET]), *parts)
 
     @property
     def read(self) -> Tensor:
