@@ -109,10 +109,7 @@ class Frequency:
             length = pl.datetime(months // 12, months % 12 + 1, 1).dt.days_in_month().cast(pl.Int64)
             # A month-end phase (the 31st) stays inside shorter months.
             micros = first + pl.min_horizontal(pl.lit(self.phase, dtype=pl.Int64), (length - 1) * 86_400 * MICROSECONDS)
-        zone = getattr(dtype, "time_zone", None)
-        stamped = micros.cast(pl.Datetime("us"))
-        stamped = stamped.dt.replace_time_zone(zone) if zone in (None, "UTC") else stamped.dt.replace_time_zone("UTC")
-        return stamped.cast(dtype)
+        return micros.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).cast(dtype)
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
         """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: where steps are of unlike
@@ -128,6 +125,9 @@ class Frequency:
         return found.gather((ordinals.to_numpy() - first).astype("uint32"))  # half the time of polars'
 
     def _stamped(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
+        if self.unit in SECONDS:  # without the expression, which costs more than the numbers of a few steps
+            micros = ordinals * self._step + self.phase
+            return micros.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).cast(dtype).alias("timestamp")
         stamped = self.timestamp("ordinal", dtype).alias("timestamp")
         return ordinals.to_frame("ordinal").select_seq(stamped).to_series()
 
