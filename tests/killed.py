@@ -1,5 +1,12 @@
 """What runs in the processes that test_kills.py kills: one ingest of a pipeline file, in many small commits."""
 
+import multiprocessing
+import os
+from multiprocessing import forkserver
+from pathlib import Path
+
+import pytest
+
 import rnnforecast.ingest
 import rnnforecast.sources.file
 import rnnforecast.sources.kafka
@@ -7,6 +14,16 @@ import rnnforecast.sources.sql
 from rnnforecast import config
 
 ROWS_PER_COMMIT = 90
+
+
+def forks():
+    """A context of processes that have all of this imported when they start."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["killed"])
+    with pytest.MonkeyPatch.context() as patch:  # it looks nowhere else for it, and says nothing when it finds none
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        forkserver.ensure_running()
+    return context
 
 
 def ingest(file, told=None):

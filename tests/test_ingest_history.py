@@ -1,7 +1,6 @@
 """What every ingest did is kept with its rows, and two ingests at once do not hurt each other."""
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import killed
@@ -97,8 +96,7 @@ def test_two_ingests_at_once_both_succeed_and_readers_never_see_half_a_batch(tmp
     }
     for name, rows in files.items():
         write(tmp_path, f"{name}.csv", *rows, "soon,x,1")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
+    context = killed.forks()
     writers = [context.Process(target=killed.ingest, args=(tmp_path / "p.yaml",)) for _ in range(2)]
     for writer in writers:
         writer.start()

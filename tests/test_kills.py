@@ -1,7 +1,6 @@
 """Exactly once, whatever happens: ingests killed at 200 random points end with the table of one that was not."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -84,10 +83,7 @@ def kafka_source(brokers):
 
 @pytest.fixture(scope="module")
 def forks():
-    """Processes that have everything imported when they start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killed"])
-    return context
+    return killed.forks()
 
 
 def project(folder, source):
