@@ -29,7 +29,7 @@ def days(count: int, hours: int, seed: int) -> pl.DataFrame:
 
 
 def main(small: bool = False, out: Path = Path(__file__).parent / "figures") -> dict[str, float]:
-    steps = {"max_steps": 60 if small else 1500, "segment_length": 128, "batch_size": 16, "learning_rate": 4e-3}
+    steps = {"max_steps": 20 if small else 1500, "segment_length": 128, "batch_size": 16, "learning_rate": 4e-3}
     found, train, test = {}, days(40 if small else 300, 400, 1), days(30, END, 2)
     for decoder in ("seq2seq", "attention"):
         more = {"attention_length": LENGTH} if decoder == "attention" else {}
