@@ -26,17 +26,13 @@ class Change:
 
 def changes(lanes: Lanes, rows: Rows) -> list[Change]:
     """The readings and covariates among rows of lanes that have begun which differ from what is held."""
-    kept = lanes.kept
-    newest, first = kept.newest[rows.lane], kept.first[rows.lane]
-    back = newest - rows.ordinal
+    back = lanes.kept.newest[rows.lane] - rows.ordinal
     found = [_differing(lanes, rows, "filled", rows.channel, back, rows.target, rows.read & (back >= 0))]
-    own = rows.channel == 0  # covariates are those of the first channel
     # What is known of a step is seen one step before it. Covariates from before the first step count for nothing.
     for name, values, behind in (("past", rows.past, back), ("known", rows.known, back + 1)):
-        if not values.shape[1]:
-            continue
-        where = own & (behind >= 0) & (newest - behind >= first)
         for column in range(values.shape[1]):
+            inside = lanes.kept.newest[rows.lane] - behind >= lanes.kept.first[rows.lane]
+            where = (rows.channel == 0) & (behind >= 0) & inside  # covariates are those of the first channel
             place = torch.full_like(rows.channel, column)
             found.append(_differing(lanes, rows, name, place, behind, values[:, column], where))
     return [each for each in found if len(each.row)]
@@ -47,6 +43,8 @@ def _differing(
 ) -> Change:
     row = torch.nonzero(where & ~values.isnan())[:, 0]
     change = Change(name, row, channel[row], back[row], values[row])
+    if not len(row):
+        return change
     told = transform.forward(lanes.config.parts.transform, change.values) if name == "filled" else change.values
     held = lanes.held(name, rows.lane[row], change.channel, back=change.back)
     return change[(held != told) | (change.back >= lanes.needed)]
