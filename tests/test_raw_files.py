@@ -1,6 +1,7 @@
 """Files as found in the wild: each ingested right, against a count by other means, or refused with the fix."""
 
 import csv
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -121,9 +122,9 @@ def test_a_late_revision_of_delhi_replaces_the_value(shared, tmp_path):
     """The next file of the feed brings 2017-01-01 again, with other values."""
     keys = {"kind": "file", "path": "delhi_*.csv", "columns": {"timestamp": "date", "target": "meantemp"}}
     built = parse(yaml.safe_dump({"name": "delhi", "horizon": 7, "sources": [keys]}), file=tmp_path / "p.yaml")
-    (tmp_path / "delhi_1.csv").write_bytes(shared("raw/delhi_climate_b.csv").read_bytes())
+    shutil.copy2(shared("raw/delhi_climate_b.csv"), tmp_path / "delhi_1.csv")
     first = ingest(built)
-    (tmp_path / "delhi_2.csv").write_bytes(shared("raw/delhi_climate_b_next.csv").read_bytes())
+    shutil.copy2(shared("raw/delhi_climate_b_next.csv"), tmp_path / "delhi_2.csv")
     second = ingest(built)
     assert (first.inserted, first.updated) == (1_462, 0)
     assert (second.read, second.inserted, second.updated) == (114, 113, 1)
