@@ -1,7 +1,9 @@
 """Following the data: whatever order the rows come in, a stream forecasts what one pass over all of them would."""
 
 import random
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from test_properties import close, numbers
 
 from rnnforecast.forecast import ForecastError, forecast
+from rnnforecast.frequency import Frequency
 from rnnforecast.nn.buffers import ROOM
 from rnnforecast.stream import Stream
 from rnnforecast.stream_rows import StreamError
@@ -188,3 +191,33 @@ def test_what_was_forecast_does_not_change_with_what_comes_later_and_other_serie
     assert before.equals(kept)  # what was handed out is no view of what goes on
     alone = Stream.start(model, table.filter(mine))
     close(numbers(alone.forecast()), numbers(stream.forecast().filter(mine)), model)
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+HOURS = [datetime(2024, 3, 30, 20, tzinfo=UTC) + timedelta(hours=hour) for hour in range(8)]  # two o'clock is left out
+CALENDARS = {
+    "1h": [hour.replace(tzinfo=None) for hour in HOURS],
+    "1h in Berlin": [hour.astimezone(BERLIN) for hour in HOURS],
+    "15m": [datetime(2024, 12, 31, 23, 7) + timedelta(minutes=15 * step) for step in range(8)],
+    "1mo": [datetime(2023 + month // 12, month % 12 + 1, 1) for month in range(9, 17)],
+    "1bd": [datetime(2024, 5, day) for day in (2, 3, 6, 7, 8, 9, 10, 13)],
+    "1d": [date(2024, 2, 26) + timedelta(days=day) for day in range(8)],
+    "5i": list(range(2, 42, 5)),
+}
+
+
+@pytest.mark.parametrize("lagging", [0, 2], ids=["together", "one behind"])
+@pytest.mark.parametrize("calendar", CALENDARS)
+def test_cutoffs_and_times_are_the_calendar_s_where_series_stand_together_and_where_one_lags(calendar, lagging):
+    times, horizon = CALENDARS[calendar], 2
+    ends = {"a": 6, "b": 6 - lagging}
+    frame = pl.concat(
+        pl.DataFrame({"series_id": [name] * end, "timestamp": times[:end], "target": [float(end)] * end})
+        for name, end in ends.items()
+    )
+    step = Frequency.parse(calendar.split()[0]).anchored(frame["timestamp"])
+    found = Stream.start(untrained(of=replace(task(horizon=horizon, seasons=(1,)), frequency=step)), frame).forecast()
+    expected = [(name, times[end - 1], times[end + ahead], ahead + 1) for name, end in ends.items() for ahead in (0, 1)]
+    wanted = pl.DataFrame(expected, schema=["series_id", "cutoff", "timestamp", "step"], orient="row")
+    wanted = wanted.cast({"cutoff": found.schema["cutoff"], "timestamp": found.schema["timestamp"], "step": pl.Int32})
+    assert found.select(wanted.columns).equals(wanted)
