@@ -69,7 +69,7 @@ NETWORKS: Final = tuple(PRESETS)
 TRAININGS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "ltsf": {
-            "members": 3,
+            "members": 5,
             "max_steps": 600,
             "batch_size": 128,
             "ema_decay": 0.995,
