@@ -121,9 +121,8 @@ def normalise(
 def on_grid(frame: pl.DataFrame, step: Frequency, *, covariates: Sequence[str], resample: str) -> pl.DataFrame:
     """The same rows in their own order (resampled ones by series and time), of a known step. Raises FrameError."""
     finer = getattr(frame.schema[TIMESTAMP], "time_unit", None) == "ns"  # than what is kept of a timestamp
-    frame = plain(frame, covariates)
-    check_step(step, frame.schema[TIMESTAMP])
-    frame = frame.with_columns_seq(step.ordinal(TIMESTAMP).alias(ORDINAL))
+    check_step(step, time_type(frame.schema[TIMESTAMP]))
+    frame = with_ordinals(frame, step, covariates)
     if resample != "none":
         return resampled(frame, covariates, resample)
     there = frame.select_seq(step.on_grid(TIMESTAMP)).to_series()
@@ -137,10 +136,12 @@ def on_grid(frame: pl.DataFrame, step: Frequency, *, covariates: Sequence[str], 
     return frame
 
 
-def plain(frame: pl.DataFrame, covariates: Sequence[str]) -> pl.DataFrame:
-    """The columns that count, in the types that all that follows has: text, microseconds or int64, float64."""
+def with_ordinals(frame: pl.DataFrame, step: Frequency, covariates: Sequence[str]) -> pl.DataFrame:
+    """The columns that count, in the types that all that follows has (text, microseconds or int64, float64), and the
+    step of each row."""
     values = [pl.col(name).cast(pl.Float64).fill_nan(None) for name in (TARGET, *covariates)]
-    return frame.select(*keys(frame.schema[TIMESTAMP]), *values)
+    plain = frame.select(*keys(frame.schema[TIMESTAMP]), *values)
+    return plain.with_columns_seq(step.ordinal(TIMESTAMP).alias(ORDINAL))
 
 
 def keys(time: pl.DataType) -> tuple[pl.Expr, pl.Expr]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from rnnforecast.columns import ORDINAL, SERIES_ID, TARGET, TIMESTAMP
+from rnnforecast.columns import SERIES_ID, TARGET, TIMESTAMP
 from rnnforecast.frame import (
     FrameError,
     check_columns,
@@ -21,9 +21,9 @@ from rnnforecast.frame import (
     keys,
     no_rows,
     off_grid,
-    plain,
     resampled,
     time_type,
+    with_ordinals,
 )
 from rnnforecast.frequency import Frequency, infer_in
 
@@ -107,7 +107,7 @@ class Rows:
             yield from self.batches()
 
     def _on_grid(self, part: pl.DataFrame) -> pl.DataFrame:
-        return plain(part, self.covariates).with_columns(self.frequency.ordinal(TIMESTAMP).alias(ORDINAL))
+        return with_ordinals(part, self.frequency, self.covariates)
 
 
 def slices(frame: Frame) -> Iterator[pl.DataFrame]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -21,6 +21,7 @@ MICROSECONDS: Final = 1_000_000
 
 SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 PATTERN = re.compile(r"(?:(\d+)\s*)?(s|m|h|d|w|mo|q|y|bd|i)")
+Numbers = TypeVar("Numbers", pl.Expr, pl.Series)
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,9 @@ class Frequency:
     def timestamp(self, column: str, dtype: pl.DataType) -> pl.Expr:
         """Ordinals back to timestamps of `dtype` (a datetime, or an integer)."""
         ordinal = pl.col(column)
-        if self.is_integer:
-            return (ordinal * self.every + self.phase).cast(dtype)
-        if self.unit in SECONDS:
-            micros = ordinal * self._step + self.phase
-        elif self.unit == "bd":
+        if self._even:
+            return self._evenly(ordinal, dtype)
+        if self.unit == "bd":
             days = ordinal // 5 * 7 + ordinal % 5 + EPOCH_MONDAY
             micros = days * (86_400 * MICROSECONDS) + self.phase
         else:
@@ -109,27 +108,29 @@ class Frequency:
             length = pl.datetime(months // 12, months % 12 + 1, 1).dt.days_in_month().cast(pl.Int64)
             # A month-end phase (the 31st) stays inside shorter months.
             micros = first + pl.min_horizontal(pl.lit(self.phase, dtype=pl.Int64), (length - 1) * 86_400 * MICROSECONDS)
-        return micros.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).cast(dtype)
+        return _from_epoch(micros, dtype)
+
+    @property
+    def _even(self) -> bool:
+        """Whether all steps are equally long."""
+        return self.is_integer or self.unit in SECONDS
+
+    def _evenly(self, ordinals: Numbers, dtype: pl.DataType) -> Numbers:
+        found = ordinals * self._step + self.phase
+        return found.cast(dtype) if self.is_integer else _from_epoch(found, dtype)
 
     def stamps(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
         """Ordinals as timestamps of `dtype`. Forecasts say the same few steps many times: where steps are of unlike
         length, each is worked out once."""
-        if self.unit in SECONDS:
-            return self._stamped(ordinals, dtype)
+        if self._even:  # without an expression, which costs more than the numbers of a few steps
+            return self._evenly(ordinals, dtype).alias("timestamp")
         first, last = (int(bound or 0) for bound in (ordinals.min(), ordinals.max()))  # type: ignore[arg-type]
         dense = last - first < len(ordinals)
         steps = pl.int_range(first, last + 1, eager=True) if dense else ordinals
-        found = self._stamped(steps, dtype)
+        found = steps.to_frame("ordinal").select_seq(self.timestamp("ordinal", dtype).alias("timestamp")).to_series()
         if not dense:
             return found
         return found.gather((ordinals.to_numpy() - first).astype("uint32"))  # half the time of polars'
-
-    def _stamped(self, ordinals: pl.Series, dtype: pl.DataType) -> pl.Series:
-        if self.unit in SECONDS:  # without the expression, which costs more than the numbers of a few steps
-            micros = ordinals * self._step + self.phase
-            return micros.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).cast(dtype).alias("timestamp")
-        stamped = self.timestamp("ordinal", dtype).alias("timestamp")
-        return ordinals.to_frame("ordinal").select_seq(stamped).to_series()
 
     @property
     def exact(self) -> bool:
@@ -165,6 +166,11 @@ class Frequency:
         if not wanted:
             wanted = [round(length) for name, length in self.calendar_periods()]
         return tuple(wanted) or (1,)
+
+
+def _from_epoch(micros: Numbers, dtype: pl.DataType) -> Numbers:
+    """Microseconds since 1970, in UTC where `dtype` has a time zone, as `dtype`."""
+    return micros.cast(pl.Datetime("us", getattr(dtype, "time_zone", None))).cast(dtype)
 
 
 def span(text: str) -> timedelta | None:
