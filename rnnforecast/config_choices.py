@@ -12,6 +12,7 @@ NUMBERS: Final[Mapping[str, tuple[Any, ...]]] = {
     "num_layers": (1, 2),
     "dropout": (0.0, 0.1),
     "reader_size": (0, 8),
+    "local_size": (0, 8),
     "forget_bias": (0.0, 1.0),
     "context_length": (None, 24),
     "patch_length": (1, 3),

@@ -36,6 +36,13 @@ class Parts(Section):
         description="Units of a network of two layers that reads a cutoff's inputs beside the recurrence, for the "
         "decoder; 0: none.",
     )
+    local_size: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="Units of a network of two layers, one and the same for all steps ahead, that corrects each by the "
+        "naive forecasts around it, in the light of the context; 0: none.",
+    )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(
         "zero", description="State before the first step: zero, learned, or from static covariates (or the embedding)."

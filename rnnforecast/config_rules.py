@@ -110,6 +110,13 @@ RULES: Final = (
         "choose base: naive, profile or moved, or leave mix out",
     ),
     Rule(
+        ("local_size", "base"),
+        lambda size, base: size > 0 and base in ("none", "linear"),
+        "local_size with base none or linear",
+        "it reads the naive forecasts of each step, and there are none",
+        "choose base: naive, profile or moved, or leave local_size out",
+    ),
+    Rule(
         ("decoder", "context_length"),
         lambda decoder, context: decoder == "autoregressive" and context is not None,
         "decoder autoregressive with context_length",

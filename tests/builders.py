@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from rnnforecast.batches import gather
 from rnnforecast.config import Candidate
 from rnnforecast.frequency import Frequency
 from rnnforecast.nn.network import Network
@@ -58,14 +59,22 @@ def untrained(name="gru", of=None, *, seed=0, entities=(), **choices):
     torch.manual_seed(seed)
     network = Network(network_config(of, candidate, entities=len(entities)))
     with torch.no_grad():
-        for parameter in network.decoder.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
+        for part in filter(None, (network.decoder, network.local)):
+            for parameter in part.parameters():
+                parameter.copy_(torch.randn_like(parameter) * 0.3)
         if network.encoder.first is not None:
             network.encoder.first.normal_()
         for name in ("past_stats", "known_stats", "static_stats", "target_stats"):
             stats = getattr(network, name)
             stats.copy_(torch.stack([torch.randn(stats.shape[1]), torch.rand(stats.shape[1]) + 0.5]))
     return RecurrentModel(of, candidate, network, entities=tuple(entities))
+
+
+def whole_pass(model, panel, steps):
+    """The encoding of the first entity's first `steps` steps."""
+    first, codes, net = torch.tensor([0]), model.codes(panel), model.network
+    inputs = gather(panel, first, first, steps, model.task.horizon, codes)
+    return net.encode(inputs, net.initial_state(panel.static[:1], codes[:1]))[0]
 
 
 def rich(lengths=(120, 90), channels=(), seed=0):

@@ -24,6 +24,7 @@ FACTORS = {
     ],
     "skip": [{"skip": False}, {"skip": True}],
     "reader": [{"reader_size": 0}, {"reader_size": 8}],
+    "local": [{"local_size": 0}, {"local_size": 8}],
     "dropout": [{"dropout": 0.0}, {"dropout": 0.2}],
     "bidirectional": [{"bidirectional": False}, {"bidirectional": True}],
     "start": [{"start": word} for word in ("zero", "learned", "static")],

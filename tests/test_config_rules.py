@@ -43,6 +43,8 @@ REFUSED = [
     ({"lags": (1, 1)}, "each is read once", "lags: seasons"),
     ({"mix": "step", "base": "none"}, "nothing to mix", "choose base: naive"),
     ({"mix": "step", "base": "linear"}, "nothing to mix", "choose base: naive"),
+    ({"local_size": 8, "base": "none"}, "there are none", "choose base: naive"),
+    ({"local_size": 8, "base": "linear"}, "there are none", "leave local_size out"),
     (
         {"decoder": "autoregressive", "head": "gaussian", "context_length": 24},
         "carried recurrence",
@@ -221,6 +223,7 @@ def test_the_grid_holds_every_pair_of_choices_that_is_allowed():
     apart = [
         ({"activation": "relu"}, {"forget_bias": 1.0}),
         *(({"base": word}, {"mix": "step"}) for word in ("none", "linear")),
+        *(({"base": word}, {"local_size": 8}) for word in ("none", "linear")),
         ({"cell": "gru"}, {"init": "identity"}),
         ({"cell": "lstm"}, {"init": "identity"}),
         ({"cell": "gru"}, {"forget_bias": 1.0}),

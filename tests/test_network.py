@@ -6,9 +6,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 import torch
-from builders import rich, rich_task, task, untrained, waves
+from builders import rich, rich_task, task, untrained, waves, whole_pass
 
-from rnnforecast.batches import Spans, gather
+from rnnforecast.batches import Spans
 from rnnforecast.config import Candidate
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import steps_seen
@@ -19,13 +19,6 @@ from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.recurrent import network_config
 
 LANE = torch.zeros(1, dtype=torch.int64)
-
-
-def whole_pass(model, panel, steps):
-    """The encoding of the first entity's first `steps` steps."""
-    codes, net = model.codes(panel), model.network
-    inputs = gather(panel, LANE, LANE, steps, model.task.horizon, codes)
-    return net.encode(inputs, net.initial_state(panel.static[:1], codes[:1]))[0]
 
 
 def test_targets_of_a_training_segment_end_where_learning_must():

@@ -145,6 +145,13 @@ def _and_share(found: Tensor, distance: Tensor, share: Tensor) -> Tensor:
     return torch.addcmul(found[..., None, :], cycles, share[..., None]).flatten(-2)
 
 
+def scaled(distances: list[Tensor], units: Units, horizon: int) -> Tensor:
+    """Forecasts that lie so far from the level, each `repeated` over the horizon, side by side in scaled units [R, K]:
+    [R, K, H, S]."""
+    each = torch.stack([repeated(distance, horizon) for distance in distances], dim=-1)
+    return (each + (units.level - units.shift)[..., None, None]) / units.scale[..., None, None]
+
+
 def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
     """S: how many naive forecasts a base mixes; a linear one mixes none."""
     if kind in ("none", "linear"):

@@ -12,6 +12,7 @@ from rnnforecast.nn import base, decoders, features, head, scaling, transform
 from rnnforecast.nn.decoder import Ahead, Decoded
 from rnnforecast.nn.encoder import Encoder
 from rnnforecast.nn.features import Past, standardised
+from rnnforecast.nn.local import Local
 from rnnforecast.nn.memory import State, extend, newest
 from rnnforecast.nn.places import Ends, Places
 from rnnforecast.nn.recurrence import Memory
@@ -85,6 +86,7 @@ class Network(nn.Module):
         self.register_buffer("misses", torch.ones(ahead) if steps else None)
         self.head = head.build(parts, config.horizon, config.quantile_levels)
         self.decoder = decoders.build(config, self.head, context_size=size)
+        self.local = self._local_of(size) if parts.local_size else None
         self.past_stats: Tensor
         self.known_stats: Tensor
         self.static_stats: Tensor
@@ -188,7 +190,8 @@ class Network(nn.Module):
         if self.encoder.reader is not None:
             looked = self._look(encoding.past, places, units, static=encoding.static)
             context = torch.cat([context, self.encoder.reader(looked).float()], dim=-1)
-        centre = self._base(encoding, places, units, context)
+        naive = self._naive(encoding, places, units)
+        centre = self._base(naive, encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
         decoded: Decoded = self.decoder(
@@ -197,6 +200,8 @@ class Network(nn.Module):
         )
         shape = context.shape[:2]
         raw = decoded.raw.float().unflatten(0, shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        if self.local is not None:
+            raw = raw + self.local(context, base.scaled(naive, units, centre.shape[-1]), centre).float()
         weights = None if decoded.weights is None else decoded.weights.unflatten(0, shape)
         return Forecast(raw, centre, shift, scale, weights)
 
@@ -269,22 +274,36 @@ class Network(nn.Module):
         valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=wanted.device)
         return context.float().unflatten(0, (lanes, cutoffs)), wanted, valid
 
-    def _base(self, encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
+    def _local_of(self, context_size: int) -> Local:
+        config = self.config
+        return Local(
+            context_size,
+            config.parts.local_size,
+            naive=self.bases,
+            channels=config.channels,
+            outputs=self.head.outputs,
+            scaling=config.parts.scaling,
+        )
+
+    def _naive(self, encoding: Encoding, places: Places, units: Units) -> list[Tensor]:
+        """The naive forecasts that a base mixes, as `base.bases` has them; none of another base."""
+        return base.bases(
+            self.config.parts.base,
+            encoding.past.filled,
+            level=units.level,
+            places=places,
+            seasons=self.config.seasons,
+            horizon=self.config.learned_horizon,
+            memory=self.memory,
+        )
+
+    def _base(self, naive: list[Tensor], encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
         if self.linear is not None:
             return base.linear(self.recent(encoding, places, units), self.linear)
         horizon = self.config.learned_horizon
         if self.mix is None:
             return units.shift.new_zeros(*units.shift.shape, 1).expand(-1, -1, horizon)
-        naive = base.bases(
-            self.config.parts.base,
-            encoding.past.filled,
-            level=units.level,
-            places=places,
-            seasons=self.config.seasons,
-            horizon=horizon,
-            memory=self.memory,
-        )
         mix = self._weights(context).float().unflatten(-1, (self.config.channels, -1, self.bases)).transpose(1, 2)
         return base.mixed(naive, base.shares(mix.flatten(0, 1)), units, horizon)
 

@@ -106,4 +106,5 @@ class NetworkConfig:
         forecast = self.channels * self.horizon * len(self.quantile_levels) * 4
         looked_at = (self.attended + self.window) * parts.hidden_size * 2
         drawn = parts.sample_paths * self.channels * (self.memory * 10 + self.horizon) if self.sampled else 0
-        return forecast + looked_at + drawn + 4 * parts.reader_size
+        read = 4 * (parts.reader_size + self.channels * self.learned_horizon * parts.local_size)
+        return forecast + looked_at + drawn + read

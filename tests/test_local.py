@@ -1,0 +1,71 @@
+"""The correction of each step ahead by the naive forecasts around it."""
+
+import pytest
+import torch
+from builders import untrained, waves, whole_pass
+from torch.nn.functional import gelu
+
+from rnnforecast.nn import base
+from rnnforecast.nn.local import Local
+from rnnforecast.nn.places import Places
+from rnnforecast.panel import Panel
+
+LANES, CUTOFFS, STEPS, NAIVE, OUTPUTS, SIZE = 2, 3, 5, 4, 2, 6
+
+
+def made(channels):
+    """A network with weights in its output layer too, and what it reads: context, naive forecasts, their mix."""
+    torch.manual_seed(0)
+    local = Local(7, SIZE, naive=NAIVE, channels=channels, outputs=OUTPUTS, scaling="robust")
+    torch.nn.init.normal_(local.outer.weight)
+    rows = LANES * channels
+    shapes = (LANES, CUTOFFS, 7), (rows, CUTOFFS, STEPS, NAIVE), (rows, CUTOFFS, STEPS)
+    return local, *(3 * torch.randn(shape) for shape in shapes)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_every_step_is_corrected_by_its_own_surroundings_with_the_same_weights(channels):
+    """The slow way, one step at a time; beyond the horizon's ends stands the step at that end."""
+    local, context, naive, mixed = made(channels)
+    found = local(context, naive, mixed)
+    assert found.shape == (LANES * channels, CUTOFFS, STEPS, OUTPUTS)
+    apart = (naive - mixed[..., None]).clamp(-10, 10)
+    for lane, cutoff, step in [(0, 0, 0), (0, 2, 3), (1, 1, STEPS - 1)]:
+        seen = []
+        for channel in range(channels):
+            row = apart[lane * channels + channel, cutoff]
+            seen += [row[step], row[max(step - 1, 0)], row[min(step + 1, STEPS - 1)]]
+            seen.append(mixed[lane * channels + channel, cutoff, step].clamp(-10, 10)[None])
+        seen = torch.cat([*seen, torch.tensor([step / STEPS])])
+        gate = 1 + context[lane, cutoff] @ local.gate.weight.T + local.gate.bias
+        hidden = gelu(seen @ local.read[0].weight.T + local.read[0].bias) * gate
+        hidden = gelu(hidden @ local.inner[0].weight.T + local.inner[0].bias)
+        expected = (hidden @ local.outer.weight.T + local.outer.bias).view(channels, OUTPUTS)
+        for channel in range(channels):
+            torch.testing.assert_close(found[lane * channels + channel, cutoff, step], expected[channel])
+
+
+@pytest.mark.parametrize("decoder", ["direct", "seq2seq", "parallel"])
+def test_whatever_the_decoder_it_begins_at_zero_and_is_added_to_the_raw_outputs(decoder):
+    model = untrained("gru", decoder=decoder, local_size=4, base="profile", mix="step")
+    net = model.network
+    encoding, at = whole_pass(model, Panel.from_frame(waves((60,)), "1h"), 60), torch.tensor([[40, 59]])
+    torch.nn.init.zeros_(net.local.outer.weight)
+    torch.nn.init.zeros_(net.local.outer.bias)
+    plain = net.decode(encoding, at)
+    net.local.outer.bias.data = torch.arange(float(net.head.outputs))
+    torch.testing.assert_close(net.decode(encoding, at).raw, plain.raw + net.local.outer.bias)
+
+
+def test_naive_forecasts_side_by_side_are_those_that_are_mixed():
+    """A base of one naive forecast alone is that forecast, in scaled units."""
+    model = untrained("gru", base="moved", local_size=4)
+    net = model.network
+    encoding = whole_pass(model, Panel.from_frame(waves((60,)), "1h"), 60)
+    places = Places(60, torch.tensor([[40, 59]]))
+    units, horizon = encoding.units.at(places), model.task.horizon
+    naive = net._naive(encoding, places, units)
+    side_by_side = base.scaled(naive, units, horizon)
+    for index in range(net.bases):
+        alone = torch.nn.functional.one_hot(torch.tensor(index), net.bases).float().expand(1, 2, horizon, -1)
+        torch.testing.assert_close(side_by_side[..., index], base.mixed(naive, alone, units, horizon))
