@@ -13,6 +13,8 @@ ARGS ?=
 # Nothing that make runs reports home.
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+# Python's own files are compiled once, not by each of the hundred processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## Explain the targets (what a bare `make` does)
 	@echo "rnnforecast: make TARGET [ARGS='more arguments'] [PYTHON=/path/to/python3.11+]"
