@@ -40,8 +40,8 @@ class Parts(Section):
         0,
         ge=0,
         le=4096,
-        description="Units of a network of two layers, one and the same for all steps ahead, that corrects each by the "
-        "naive forecasts around it, in the light of the context; 0: none.",
+        description="Units of a network of two layers, the same for all steps ahead, that corrects each by the naive "
+        "forecasts and the earlier cycles around it, in the light of the context; 0: none.",
     )
     bidirectional: bool = Field(False, description="Read the window from both ends (window models only).")
     start: Literal["zero", "learned", "static"] = Field(

@@ -1,5 +1,7 @@
 """The correction of each step ahead by the naive forecasts around it."""
 
+from itertools import product
+
 import pytest
 import torch
 from builders import untrained, waves, whole_pass
@@ -10,16 +12,16 @@ from rnnforecast.nn.local import Local
 from rnnforecast.nn.places import Places
 from rnnforecast.panel import Panel
 
-LANES, CUTOFFS, STEPS, NAIVE, OUTPUTS, SIZE = 2, 3, 5, 4, 2, 6
+LANES, CUTOFFS, STEPS, CYCLES, OUTPUTS, SIZE = 2, 3, 5, 4, 2, 6
 
 
 def made(channels):
     """A network with weights in its output layer too, and what it reads: context, naive forecasts, their mix."""
     torch.manual_seed(0)
-    local = Local(7, SIZE, naive=NAIVE, channels=channels, outputs=OUTPUTS, scaling="robust")
+    local = Local(7, SIZE, cycles=CYCLES, channels=channels, outputs=OUTPUTS, scaling="robust")
     torch.nn.init.normal_(local.outer.weight)
     rows = LANES * channels
-    shapes = (LANES, CUTOFFS, 7), (rows, CUTOFFS, STEPS, NAIVE), (rows, CUTOFFS, STEPS)
+    shapes = (LANES, CUTOFFS, 7), (rows, CUTOFFS, STEPS, CYCLES), (rows, CUTOFFS, STEPS)
     return local, *(3 * torch.randn(shape) for shape in shapes)
 
 
@@ -64,8 +66,22 @@ def test_naive_forecasts_side_by_side_are_those_that_are_mixed():
     encoding = whole_pass(model, Panel.from_frame(waves((60,)), "1h"), 60)
     places = Places(60, torch.tensor([[40, 59]]))
     units, horizon = encoding.units.at(places), model.task.horizon
-    naive = net._naive(encoding, places, units)
+    naive, _ = net._naive(encoding, places, units)
     side_by_side = base.scaled(naive, units, horizon)
     for index in range(net.bases):
         alone = torch.nn.functional.one_hot(torch.tensor(index), net.bases).float().expand(1, 2, horizon, -1)
         torch.testing.assert_close(side_by_side[..., index], base.mixed(naive, alone, units, horizon))
+
+
+def test_the_cycles_before_the_last_one_are_read_one_by_one_as_far_back_as_the_memory_goes():
+    filled = torch.arange(100.0).repeat(2, 1)
+    filled[1] *= 2
+    places, level = Places(10, torch.tensor([[0, 9], [4, 4]])), torch.full((2, 2), 7.0)
+    asked = {"level": level, "places": places, "seasons": (1, 4, 30), "horizon": 6, "memory": 90}
+    found = [base.repeated(each, 6) for each in base.earlier(filled, **asked)]
+    expected = [(4, back) for back in range(2, 8)] + [(30, 2), (30, 3)]  # a week of days; two more months in 90 days
+    assert len(found) == base.count_earlier((1, 4, 30), 90) == len(expected)
+    for (season, back), each in zip(expected, found, strict=True):
+        for row, cutoff, step in product(range(2), range(2), range(6)):
+            at = 90 + int(places.at[row, cutoff]) + 1 + step % season - back * season
+            assert float(each[row, cutoff, step]) == float(filled[row, at]) - 7.0

@@ -11,6 +11,7 @@ from rnnforecast.nn.scaling import Units
 from rnnforecast.nn.shape import MOVED_CYCLES
 
 FEWEST_CYCLES = 2  # seasons that the memory must hold for a mean over them
+MOST_CYCLES = 7  # of a season, looked at one by one: the days of a week
 
 
 def naive_forecasts(
@@ -42,9 +43,29 @@ def last_cycle(values: Tensor, places: Places, season: int, horizon: int) -> Ten
     return repeated(_cycle(values, places, season, horizon), horizon)
 
 
-def _cycle(values: Tensor, places: Places, season: int, horizon: int) -> Tensor:
-    """The last season of values up to each place, or as much of it as the horizon is long."""
-    return places.windows(values, values.shape[1] - places.steps - season + 1, min(season, horizon))
+def _cycle(values: Tensor, places: Places, season: int, horizon: int, *, back: int = 1) -> Tensor:
+    """The season of values that began so many seasons before each place's next step, or as much of it as the horizon is
+    long."""
+    return places.windows(values, values.shape[1] - places.steps - back * season + 1, min(season, horizon))
+
+
+def earlier(
+    filled: Tensor, *, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int, memory: int
+) -> list[Tensor]:
+    """The cycles before the last one of each season, one by one, which `bases` takes means of; shapes as there."""
+    found = [_cycle(filled, places, season, horizon, back=back) for season, back in _earlier(seasons, memory)]
+    return [_from_level(each, level) for each in found]
+
+
+def count_earlier(seasons: tuple[int, ...], memory: int) -> int:
+    """How many these are."""
+    return len(_earlier(seasons, memory))
+
+
+def _earlier(seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:
+    """Seasons, and how many of them before the next step a cycle began."""
+    longer = [season for season in seasons if season > 1]
+    return [(season, back) for season in longer for back in range(2, min(memory // season, MOST_CYCLES) + 1)]
 
 
 def repeated(cycle: Tensor, horizon: int) -> Tensor:

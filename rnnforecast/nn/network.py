@@ -3,7 +3,7 @@
 Training, backtest, batch and stream are these two calls: a long pass and a single step give the same numbers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -190,7 +190,7 @@ class Network(nn.Module):
         if self.encoder.reader is not None:
             looked = self._look(encoding.past, places, units, static=encoding.static)
             context = torch.cat([context, self.encoder.reader(looked).float()], dim=-1)
-        naive = self._naive(encoding, places, units)
+        naive, earlier = self._naive(encoding, places, units)
         centre = self._base(naive, encoding, places, units, context)
         known = places.windows(encoding.known, 0, self.config.learned_horizon)
         told = None if actual is None else self._flat((actual - shift) / scale)
@@ -201,7 +201,8 @@ class Network(nn.Module):
         shape = context.shape[:2]
         raw = decoded.raw.float().unflatten(0, shape).permute(0, 3, 1, 2, 4).flatten(0, 1)
         if self.local is not None:
-            raw = raw + self.local(context, base.scaled(naive, units, centre.shape[-1]), centre).float()
+            cycles = base.scaled([*naive, *earlier], units, centre.shape[-1])
+            raw = raw + self.local(context, cycles, centre).float()
         weights = None if decoded.weights is None else decoded.weights.unflatten(0, shape)
         return Forecast(raw, centre, shift, scale, weights)
 
@@ -279,23 +280,25 @@ class Network(nn.Module):
         return Local(
             context_size,
             config.parts.local_size,
-            naive=self.bases,
+            cycles=self.bases + base.count_earlier(config.seasons, self.memory),
             channels=config.channels,
             outputs=self.head.outputs,
             scaling=config.parts.scaling,
         )
 
-    def _naive(self, encoding: Encoding, places: Places, units: Units) -> list[Tensor]:
-        """The naive forecasts that a base mixes, as `base.bases` has them; none of another base."""
-        return base.bases(
-            self.config.parts.base,
-            encoding.past.filled,
-            level=units.level,
-            places=places,
-            seasons=self.config.seasons,
-            horizon=self.config.learned_horizon,
-            memory=self.memory,
-        )
+    def _naive(self, encoding: Encoding, places: Places, units: Units) -> tuple[list[Tensor], list[Tensor]]:
+        """The naive forecasts that a base mixes, as `base.bases` has them, and for a local correction the cycles before
+        theirs; none of either where there is no use for them."""
+        config, filled = self.config, encoding.past.filled
+        asked: dict[str, Any] = {
+            "level": units.level,
+            "places": places,
+            "seasons": config.seasons,
+            "horizon": config.learned_horizon,
+            "memory": self.memory,
+        }
+        naive = base.bases(config.parts.base, filled, **asked)
+        return naive, [] if self.local is None else base.earlier(filled, **asked)
 
     def _base(self, naive: list[Tensor], encoding: Encoding, places: Places, units: Units, context: Tensor) -> Tensor:
         """The mix of naive forecasts that the network corrects, [R, K, H] in scaled units."""
