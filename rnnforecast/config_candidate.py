@@ -58,6 +58,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "lags": "cycles",
             "skip": True,
             "reader_size": 256,
+            "local_size": 32,
+            "embedding_size": 8,
             "base": "moved",
             "mix": "step",
         },
