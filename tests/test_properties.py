@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rnnforecast import training, windows
 from rnnforecast.batches import Spans, gather
-from rnnforecast.config import Candidate, Training
+from rnnforecast.config import PRESETS, Candidate, Parts, Training
 from rnnforecast.forecast import forecast
 from rnnforecast.nn import features, memory, network, scaling
 from rnnforecast.nn.sampling import predict
@@ -30,9 +30,10 @@ def word(parts):
     return "-".join(str(value) if not isinstance(value, bool) else name for name, value in chosen.items())
 
 
+PRESET = Parts(**{**PRESETS["m4-hourly"], "hidden_size": 8, "reader_size": 8})  # the one of the most parts, as a whole
 GRID = [
     pytest.param(parts, channels, id=f"{place}-{word(parts)}-{len(channels) or 1}")
-    for place, parts in enumerate(covering())
+    for place, parts in enumerate([*covering(), PRESET])
     for channels in ((), ("x", "y"))
 ]
 TRAINED = [
