@@ -1,4 +1,4 @@
-"""The correction of each step ahead by the naive forecasts around it."""
+"""The correction of each step ahead by the naive forecasts and the earlier cycles around it."""
 
 from itertools import product
 
@@ -16,7 +16,7 @@ LANES, CUTOFFS, STEPS, CYCLES, OUTPUTS, SIZE = 2, 3, 5, 4, 2, 6
 
 
 def made(channels):
-    """A network with weights in its output layer too, and what it reads: context, naive forecasts, their mix."""
+    """A network with weights in its output layer too, and what it reads: context, past cycles, their mix."""
     torch.manual_seed(0)
     local = Local(7, SIZE, cycles=CYCLES, channels=channels, outputs=OUTPUTS, scaling="robust")
     torch.nn.init.normal_(local.outer.weight)
@@ -28,10 +28,10 @@ def made(channels):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_every_step_is_corrected_by_its_own_surroundings_with_the_same_weights(channels):
     """The slow way, one step at a time; beyond the horizon's ends stands the step at that end."""
-    local, context, naive, mixed = made(channels)
-    found = local(context, naive, mixed)
+    local, context, cycles, mixed = made(channels)
+    found = local(context, cycles, mixed)
     assert found.shape == (LANES * channels, CUTOFFS, STEPS, OUTPUTS)
-    apart = (naive - mixed[..., None]).clamp(-10, 10)
+    apart = (cycles - mixed[..., None]).clamp(-10, 10)
     for lane, cutoff, step in [(0, 0, 0), (0, 2, 3), (1, 1, STEPS - 1)]:
         seen = []
         for channel in range(channels):
@@ -80,7 +80,8 @@ def test_the_cycles_before_the_last_one_are_read_one_by_one_as_far_back_as_the_m
     asked = {"level": level, "places": places, "seasons": (1, 4, 30), "horizon": 6, "memory": 90}
     found = [base.repeated(each, 6) for each in base.earlier(filled, **asked)]
     expected = [(4, back) for back in range(2, 8)] + [(30, 2), (30, 3)]  # a week of days; two more months in 90 days
-    assert len(found) == base.count_earlier((1, 4, 30), 90) == len(expected)
+    assert base.earlier_cycles((1, 4, 30), 90) == expected
+    assert len(found) == len(expected)
     for (season, back), each in zip(expected, found, strict=True):
         for row, cutoff, step in product(range(2), range(2), range(6)):
             at = 90 + int(places.at[row, cutoff]) + 1 + step % season - back * season

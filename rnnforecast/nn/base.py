@@ -25,8 +25,7 @@ def naive_forecasts(
     # A row that was read at the oldest step has no gaps after it. (To ask a GPU would hold it up.)
     read = not filled.is_cuda and not bool(filled[:, 0].isnan().any())
     last = _from_level(places.of(filled)[..., None], level, read=read)
-    longer = [season for season in seasons if season > 1]
-    cycles = [_from_level(_cycle(filled, places, season, horizon), level, read=read) for season in longer]
+    cycles = [_from_level(_cycle(filled, places, season, horizon), level, read=read) for season in _longer(seasons)]
     return [last, torch.zeros_like(last), *cycles]
 
 
@@ -53,19 +52,13 @@ def earlier(
     filled: Tensor, *, level: Tensor, places: Places, seasons: tuple[int, ...], horizon: int, memory: int
 ) -> list[Tensor]:
     """The cycles before the last one of each season, one by one, which `bases` takes means of; shapes as there."""
-    found = [_cycle(filled, places, season, horizon, back=back) for season, back in _earlier(seasons, memory)]
+    found = [_cycle(filled, places, season, horizon, back=back) for season, back in earlier_cycles(seasons, memory)]
     return [_from_level(each, level) for each in found]
 
 
-def count_earlier(seasons: tuple[int, ...], memory: int) -> int:
-    """How many these are."""
-    return len(_earlier(seasons, memory))
-
-
-def _earlier(seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:
-    """Seasons, and how many of them before the next step a cycle began."""
-    longer = [season for season in seasons if season > 1]
-    return [(season, back) for season in longer for back in range(2, min(memory // season, MOST_CYCLES) + 1)]
+def earlier_cycles(seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:
+    """Which these are: the season of each, and how many seasons before the next step it began."""
+    return [(season, back) for season in _longer(seasons) for back in range(2, min(memory // season, MOST_CYCLES) + 1)]
 
 
 def repeated(cycle: Tensor, horizon: int) -> Tensor:
@@ -178,12 +171,17 @@ def count(kind: Base, seasons: tuple[int, ...], memory: int) -> int:
     if kind in ("none", "linear"):
         return 0
     more = len(_moved(kind, seasons, memory)) + bool(_profile_season(kind, seasons, memory))
-    return 2 + sum(season > 1 for season in seasons) + more
+    return 2 + len(_longer(seasons)) + more
+
+
+def _longer(seasons: tuple[int, ...]) -> list[int]:
+    """The seasons longer than one step."""
+    return [season for season in seasons if season > 1]
 
 
 def _shortest(seasons: tuple[int, ...]) -> int:
     """The shortest season longer than one step; 0 where there is none."""
-    return min((season for season in seasons if season > 1), default=0)
+    return min(_longer(seasons), default=0)
 
 
 def _moved(kind: Base, seasons: tuple[int, ...], memory: int) -> list[tuple[int, int]]:

@@ -280,7 +280,7 @@ class Network(nn.Module):
         return Local(
             context_size,
             config.parts.local_size,
-            cycles=self.bases + base.count_earlier(config.seasons, self.memory),
+            cycles=self.bases + len(base.earlier_cycles(config.seasons, self.memory)),
             channels=config.channels,
             outputs=self.head.outputs,
             scaling=config.parts.scaling,
