@@ -17,6 +17,7 @@ from rnnforecast.panel import Panel
 
 PROCESS_SEED = 1_000_000_007  # between the seeds of processes that train side by side
 FROM_THE_START = 0.1  # share of fresh lanes that begin where their series begins, so that short histories are learned
+WINDOWS_AT_ONCE = 4  # batches of windows that one gather makes: what it copies takes less time than its calls
 
 
 class Segment(NamedTuple):
@@ -145,15 +146,23 @@ class TrainingSegments(IterableDataset[Segment]):
         self.spans, self.steps, self.lanes = spans, steps, lanes
         self.carry, self.seed, self.skip = carry, seed, skip
         self.warm_up = min(spans.memory, steps // 4)
-        self.from_the_start = FROM_THE_START if steps > 1 else 0.0  # single steps are windows, which know no start
+        # Single steps are windows, which know no start.
+        self.from_the_start, self.at_once = (FROM_THE_START, 1) if steps > 1 else (0.0, WINDOWS_AT_ONCE)
 
     def __iter__(self) -> Iterator[Segment]:
+        drawn = itertools.islice(self._places(), self.skip, None)
+        while True:
+            some = zip(*itertools.islice(drawn, self.at_once), strict=True)
+            yield from self._batches(*(torch.cat(each) for each in some))
+
+    def _places(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each batch, entity and start of its lanes [B], and which of them are fresh."""
         random = torch.Generator().manual_seed(self.seed + _process() * PROCESS_SEED)
         end = self.spans.lane_end.cpu()
         weights = end.clamp(min=0).double() * (end > 1)
         entity = torch.multinomial(weights, self.lanes, replacement=True, generator=random)
         start = torch.full((self.lanes,), torch.iinfo(torch.int64).max // 2)
-        for number in itertools.count():
+        while True:
             start = start + self.steps
             left = end[entity] - start  # where less than half a segment is, most of it would be worked out for nothing
             drawn = torch.rand(self.lanes, generator=random) < self.carry
@@ -163,14 +172,24 @@ class TrainingSegments(IterableDataset[Segment]):
             place = (torch.rand(self.lanes, generator=random) * (room + 1)).long().clamp(max=room)
             place[torch.rand(self.lanes, generator=random) < self.from_the_start] = 0
             entity, start = torch.where(goes_on, entity, other), torch.where(goes_on, start, place)
-            if number >= self.skip:
-                yield self._batch(entity, start, ~goes_on)
+            yield entity, start, ~goes_on
 
-    def _batch(self, entity: Tensor, start: Tensor, fresh: Tensor) -> Segment:
+    def _batches(self, entity: Tensor, start: Tensor, fresh: Tensor) -> Iterator[Segment]:
         device = self.spans.panel.values.device
-        batch = self.spans.segment(entity.to(device), start.to(device), steps=self.steps)
+        whole = self.spans.segment(entity.to(device), start.to(device), steps=self.steps)
         warm = torch.arange(self.steps) >= self.warm_up
-        return batch._replace(fresh=fresh.to(device), first=(warm | ~fresh[:, None]).to(device))
+        whole = whole._replace(fresh=fresh.to(device), first=(warm | ~fresh[:, None]).to(device))
+        return _divided(whole, len(entity) // self.lanes)
+
+
+def _divided(segment: Segment, number: int) -> Iterator[Segment]:
+    """So many batches, of as many lanes each."""
+
+    def pieces(inputs: Inputs) -> Iterator[Inputs]:
+        return itertools.starmap(Inputs, zip(*(part.chunk(number) for part in inputs), strict=True))
+
+    parts = (pieces(part) if isinstance(part, Inputs) else part.chunk(number) for part in segment)
+    return itertools.starmap(Segment, zip(*parts, strict=True))
 
 
 def _process() -> int:

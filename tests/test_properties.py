@@ -215,6 +215,9 @@ class Late:
         later = (at + 1).clamp(max=self.places.steps - 1)
         return values[:, later + values.shape[1] - self.places.steps - back]
 
+    def spread(self, part):
+        return part
+
 
 def both_ends(monkeypatch):
     """The encoder reads the pass from both ends."""

@@ -58,7 +58,8 @@ class Encoder(nn.Module):
         elif self.first is not None:
             start = self.first.expand(lanes, -1)
         else:
-            start = static.new_zeros(lanes, sum(shape.numel() for shape in self.shapes))
+            hidden, cell = (static.new_zeros(layers, lanes, self.patch, size) for layers, size in self.shapes)
+            return hidden, cell
         parts = start.split([shape.numel() for shape in self.shapes], dim=1)
         hidden, cell = (p.unflatten(1, s).transpose(0, 1) for p, s in zip(parts, self.shapes, strict=True))
         return tuple(each[:, :, None].expand(-1, -1, self.patch, -1) for each in (hidden, cell))

@@ -35,7 +35,7 @@ def count(channels: int, patch: int, lags: tuple[int, ...], covariates: int, sca
 def steps_seen(
     past: Past, places: Places | Ends, units: Units, *, patch: int, lags: tuple[int, ...], scaling: Scaling
 ) -> Tensor:
-    """Features [B, K, F] at some steps of a pass (which may lie before its first), in units [R, K].
+    """Features [B, K, F] at some steps of a pass (which may lie before its first), in the units [R, K] of the places.
 
     Of each channel: the last `patch` values, the value `lag` steps before the *next* one for each lag, which of the
     values were read, the time since the last reading, the level in spreads (not in units that are there
@@ -44,11 +44,11 @@ def steps_seen(
     back = [*range(patch), *(lag - 1 for lag in lags)]
     # One plane per feature, [.., R, K]: each is written in one piece, and the recurrence puts them side by side.
     values = torch.stack([places.of(past.filled, back=each) for each in back])
-    scaled = values.sub_(units.shift).div_(units.scale).nan_to_num_(0.0)
+    scaled = values.sub_(places.spread(units.shift)).div_(places.spread(units.scale)).nan_to_num_(0.0)
     scaled = clamped(scaled, scaling)
     read = [places.of(past.observed, back=each).float() for each in range(patch)]
     since = places.of(past.since).float().log1p()
-    level = [] if scaling in LEVEL_FREE else [_asinh(units.shift / units.scale) / 4]
+    level = [] if scaling in LEVEL_FREE else [places.spread(_asinh(units.shift / units.scale) / 4)]
     target = torch.cat([scaled, torch.stack([*read, since, *level])])
     lanes = len(past.seen)
     target = target.unflatten(1, (lanes, -1)).permute(1, 3, 2, 0).flatten(2)  # channels side by side

@@ -115,7 +115,7 @@ class Network(nn.Module):
     def remember(self, before: Inputs) -> State:
         """The state that has seen the M steps before a segment but has run over none of them (whose gaps it leaves to
         the pass over the segment)."""
-        read = transform.forward(self.config.parts.transform, before.values).masked_fill(~before.mask, torch.nan)
+        read = torch.where(before.mask, transform.forward(self.config.parts.transform, before.values), torch.nan)
         known = standardised(before.known, self.known_stats)
         looked_at = (newest(part, self.config.reach) for part in (before.ordinals, before.past, known))
         return self._at_rest(read, before.mask, self._covariates(*looked_at), before.static, before.code)
@@ -265,11 +265,11 @@ class Network(nn.Module):
         """Read the window before each cutoff, in the cutoff's units."""
         parts, (lanes, cutoffs) = self.config.parts, (len(encoding.static), units.shift.shape[1])
         count = self.config.window // parts.patch_length
-        spread = Units(*(part[..., None].expand(-1, -1, count).flatten(1) for part in units))
         ends = Ends(places, count, parts.patch_length)
-        looked = self._look(encoding.past, ends, spread, static=encoding.static)
-        hidden, cell = self.encoder.initial(encoding.static)
-        start = tuple(part[:, :, 0].repeat_interleave(cutoffs, dim=1) for part in (hidden, cell))
+        looked = self._look(encoding.past, ends, units, static=encoding.static)
+        start = tuple(
+            part[:, :, :1].expand(-1, -1, cutoffs, -1).flatten(1, 2) for part in self.encoder.initial(encoding.static)
+        )
         context, outputs = self.encoder.window(looked.unflatten(1, (cutoffs, count)).flatten(0, 1), start)  # type: ignore[arg-type]
         wanted = outputs.float() if parts.decoder == "attention" else outputs[:, :0].float()
         valid = torch.ones(wanted.shape[:2], dtype=torch.bool, device=wanted.device)

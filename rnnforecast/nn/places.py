@@ -38,6 +38,10 @@ class Places(NamedTuple):
         at = self._of_rows(len(values)) + first
         return values[torch.arange(len(values), device=at.device)[:, None], at]
 
+    def spread(self, part: Tensor) -> Tensor:
+        """What is told of each place, [R, K], for each of what `of` finds."""
+        return part
+
     def windows(self, values: Tensor, first: int, length: int) -> Tensor:
         """From values [X, Y, ...] so many steps after each place, at which values[:, first] lies for step 0:
         [X, K, length, ...]."""
@@ -69,3 +73,7 @@ class Ends(NamedTuple):
         reach = (self.number - 1) * self.length
         first = values.shape[1] - self.places.steps - back - reach
         return self.places.windows(values, first, reach + 1)[:, :, :: self.length].flatten(1, 2)
+
+    def spread(self, part: Tensor) -> Tensor:
+        """What is told of each place, [R, K], for each segment before it, [R, K * J]."""
+        return part[..., None].expand(-1, -1, self.number).flatten(1)
