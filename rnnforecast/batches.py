@@ -150,12 +150,12 @@ class TrainingSegments(IterableDataset[Segment]):
         self.from_the_start, self.at_once = (FROM_THE_START, 1) if steps > 1 else (0.0, WINDOWS_AT_ONCE)
 
     def __iter__(self) -> Iterator[Segment]:
-        drawn = itertools.islice(self._places(), self.skip, None)
+        draws = itertools.islice(self._draws(), self.skip, None)
         while True:
-            some = zip(*itertools.islice(drawn, self.at_once), strict=True)
+            some = zip(*itertools.islice(draws, self.at_once), strict=True)
             yield from self._batches(*(torch.cat(each) for each in some))
 
-    def _places(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _draws(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """For each batch, entity and start of its lanes [B], and which of them are fresh."""
         random = torch.Generator().manual_seed(self.seed + _process() * PROCESS_SEED)
         end = self.spans.lane_end.cpu()

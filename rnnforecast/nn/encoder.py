@@ -52,17 +52,20 @@ class Encoder(nn.Module):
 
     def initial(self, static: Tensor) -> Memory:
         """The state before the first step, from static features [B, G]: hidden and cell [S, B, n, D]."""
-        lanes = len(static)
         if self.from_static is not None:
-            start = torch.tanh(self.from_static(static).float())
+            hidden, cell = self._parted(torch.tanh(self.from_static(static).float()))
         elif self.first is not None:
-            start = self.first.expand(lanes, -1)
+            hidden, cell = self._parted(self.first.expand(len(static), -1))
         else:
-            hidden, cell = (static.new_zeros(layers, lanes, self.patch, size) for layers, size in self.shapes)
-            return hidden, cell
+            hidden, cell = self.recurrence.initial(len(static))
+        hidden, cell = (each[:, :, None].expand(-1, -1, self.patch, -1) for each in (hidden, cell))
+        return hidden, cell
+
+    def _parted(self, start: Tensor) -> Memory:
+        """Hidden and cell [S, B, D] of starts [B, ..] that hold the numbers of both."""
         parts = start.split([shape.numel() for shape in self.shapes], dim=1)
         hidden, cell = (p.unflatten(1, s).transpose(0, 1) for p, s in zip(parts, self.shapes, strict=True))
-        return tuple(each[:, :, None].expand(-1, -1, self.patch, -1) for each in (hidden, cell))
+        return hidden, cell
 
     def forward(self, features: Tensor, state: Memory) -> tuple[Tensor, Memory]:
         """features [B, T, F], state [S, B, n, D] of the last n steps; returns contexts [B, T, D] and the state."""
