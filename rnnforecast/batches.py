@@ -6,18 +6,18 @@ Shapes: B lanes (a lane is one entity's segment), C channels, R = B * C rows, T 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from rnnforecast.nn.network import Inputs
+from rnnforecast.nn.network import Encoding, Inputs, Network
 from rnnforecast.panel import Panel
 
 PROCESS_SEED = 1_000_000_007  # between the seeds of processes that train side by side
 FROM_THE_START = 0.1  # share of fresh lanes that begin where their series begins, so that short histories are learned
-WINDOWS_AT_ONCE = 4  # batches of windows that one gather makes: what it copies takes less time than its calls
+WINDOWS_AT_ONCE = 4  # batches of windows that are gathered and prepared together: numbers take less time than calls
 
 
 class Segment(NamedTuple):
@@ -30,6 +30,7 @@ class Segment(NamedTuple):
     fresh: Tensor  # [B] bool, True where no state is carried into this lane
     first: Tensor  # [B, T] bool, True where a loss may stand
     units: Tensor  # [R, 3] of errors, see `learner_weighting.error_units`
+    windows: Encoding | None = None  # what a window model has made of them, see `Network.windows`
 
 
 def gather(panel: Panel, entity: Tensor, start: Tensor, steps: int, horizon: int, codes: Tensor) -> Inputs:
@@ -139,12 +140,23 @@ class TrainingSegments(IterableDataset[Segment]):
     goes on with it, so that states far from their start are part of the training; else it starts afresh at random,
     and its first `warm_up` steps bear no loss. With `carry` 1 every lane goes through its series chunk by chunk, until
     less than half a chunk is left. The batches are a function of the seed and of the process, where several train side
-    by side: `skip` leaves out the first ones, which a training that goes on has seen.
+    by side: `skip` leaves out the first ones, which a training that goes on has seen. What a
+    window model `network` makes of its windows without its weights, it makes of several batches at once.
     """
 
-    def __init__(self, spans: Spans, *, steps: int, lanes: int, carry: float, seed: int, skip: int = 0) -> None:
+    def __init__(
+        self,
+        spans: Spans,
+        *,
+        steps: int,
+        lanes: int,
+        carry: float,
+        seed: int,
+        skip: int = 0,
+        network: Network | None = None,
+    ) -> None:
         self.spans, self.steps, self.lanes = spans, steps, lanes
-        self.carry, self.seed, self.skip = carry, seed, skip
+        self.carry, self.seed, self.skip, self.network = carry, seed, skip, network
         self.warm_up = min(spans.memory, steps // 4)
         # Single steps are windows, which know no start.
         self.from_the_start, self.at_once = (FROM_THE_START, 1) if steps > 1 else (0.0, WINDOWS_AT_ONCE)
@@ -179,17 +191,18 @@ class TrainingSegments(IterableDataset[Segment]):
         whole = self.spans.segment(entity.to(device), start.to(device), steps=self.steps)
         warm = torch.arange(self.steps) >= self.warm_up
         whole = whole._replace(fresh=fresh.to(device), first=(warm | ~fresh[:, None]).to(device))
-        return _divided(whole, len(entity) // self.lanes)
+        if self.network is not None:
+            whole = whole._replace(windows=self.network.windows(whole.inputs, whole.before))
+        yield from _divided(whole, len(entity) // self.lanes)
 
 
-def _divided(segment: Segment, number: int) -> Iterator[Segment]:
-    """So many batches, of as many lanes each."""
-
-    def pieces(inputs: Inputs) -> Iterator[Inputs]:
-        return itertools.starmap(Inputs, zip(*(part.chunk(number) for part in inputs), strict=True))
-
-    parts = (pieces(part) if isinstance(part, Inputs) else part.chunk(number) for part in segment)
-    return itertools.starmap(Segment, zip(*parts, strict=True))
+def _divided(part: Any, number: int) -> list[Any]:
+    """So many equal shares of a batch (tensors in tuples), of as many lanes each."""
+    if part is None:
+        return [None] * number
+    if isinstance(part, Tensor):
+        return list(part.chunk(number))
+    return [type(part)(*share) for share in zip(*(_divided(each, number) for each in part), strict=True)]
 
 
 def _process() -> int:

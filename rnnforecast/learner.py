@@ -46,14 +46,19 @@ class Learner(pl.LightningModule):
         # (`torch.manual_seed` would look for devices, and keep a stack trace of each call where it finds none.)
         seed = torch.manual_seed if self.device.type != "cpu" else torch.default_generator.manual_seed
         seed(self.training_config.seed * 1_000_003 + number + self.global_rank * PROCESS_SEED)
+        encoding, forced = self._encoding(batch), self._teacher_forcing(number)
+        return self._loss(encoding, batch, self._training_cutoffs(batch), teacher_forcing=forced)
+
+    def _encoding(self, batch: Segment) -> Encoding:
+        if batch.windows is not None:
+            return self.network.described(batch.windows)
         state = self.network.remember(batch.before)
         if self._carried is not None:
             state = state.where(batch.fresh, self._carried)
         encoding, state = self.network.encode(batch.inputs, state)
         if not self.network.config.window:  # a window carries nothing
             self._carried = state.detach()
-        forced = self._teacher_forcing(number)
-        return self._loss(encoding, batch, self._training_cutoffs(batch), teacher_forcing=forced)
+        return encoding
 
     @torch.no_grad()
     def loss_afresh(self, batch: Segment) -> float:

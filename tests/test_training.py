@@ -189,6 +189,35 @@ def test_windows_gathered_several_batches_at_once_are_those_of_each_batch_alone(
     torch.testing.assert_close(found, expected, rtol=0.0, atol=0.0)  # part by part, to the last bit
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"model": "gru", "scaling": "revin", "decoder": "attention"},
+        {"model": "lstm", "num_layers": 2, "start": "learned", "bidirectional": True},
+        {"model": "lstm", "start": "static", "embedding_size": 3},
+        {"model": "gru", "scaling": "mean", "decoder": "seq2seq", "patch_length": 4},
+    ],
+    ids=lambda parts: "-".join(str(value) for value in parts.values()),
+)
+def test_windows_prepared_several_batches_at_once_teach_what_each_batch_alone_does(panel, parts):
+    candidate = Candidate(hidden_size=8, context_length=12, **parts)
+    network = Network(network_config(task(), candidate, entities=2)).eval()  # nothing is drawn
+    learner = Learner(network, SETTINGS)
+    like = {"steps": 1, "lanes": 8, "carry": 0.0}
+    both = zip(segments(panel, **like, network=network), segments(panel, **like), strict=True)
+    for number, (prepared, alone) in enumerate(islice(both, 6)):
+        gradients = []
+        for batch in (prepared, alone):
+            network.zero_grad()
+            learner.segment_loss(batch, number).backward()
+            gradients.append([None if each.grad is None else each.grad.clone() for each in network.parameters()])
+        assert any(each is not None and each.abs().sum() > 0 for each in gradients[0])
+        torch.testing.assert_close(*gradients)
+        with torch.no_grad():  # as a training step changes them
+            for weight in network.parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.1)
+
+
 def test_one_step_of_loss_is_the_mean_pinball_loss_of_a_slow_loop(panel):
     batch = next(segments(panel, lanes=4, carry=0.5))
     torch.manual_seed(0)

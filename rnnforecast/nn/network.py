@@ -139,6 +139,15 @@ class Network(nn.Module):
             newest(encoding.contexts, self.config.attended),
         )
 
+    @torch.no_grad()
+    def windows(self, inputs: Inputs, before: Inputs) -> Encoding:
+        """What `decode` needs of windows, which carry nothing: none of it is learned but what `described` adds."""
+        return self.encode(inputs, self.remember(before))[0]
+
+    def described(self, encoding: Encoding) -> Encoding:
+        """The same with what describes the lanes by the weights as they are now."""
+        return encoding._replace(static=self._about(encoding.inputs.static, encoding.inputs.code))
+
     def units(self, filled: Tensor, observed: Tensor, *, steps: int) -> Units:
         """The units of the newest `steps` of filled and observed [R, M + T]."""
         config, rows = self.config, len(filled) // self.config.channels

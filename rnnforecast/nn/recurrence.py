@@ -41,10 +41,11 @@ class Recurrence(nn.Module):
         )
 
     def initial(self, lanes: int) -> Memory:
-        """The state at rest: zeros."""
-        shape = (len(self.layers) * self.directions, lanes, self.hidden_size)
-        weight = next(self.parameters())
-        return weight.new_zeros(shape), weight.new_zeros(shape if self.cell == "lstm" else (*shape[:2], 0))
+        """The state at rest: zeros, one row seen from every lane."""
+        weight = cast(Tensor, self.layers[0].weight_hh_l0)
+        row = weight.new_zeros(len(self.layers) * self.directions, 1, self.hidden_size)
+        rest = row.expand(-1, lanes, -1)
+        return rest, rest if self.cell == "lstm" else rest[..., :0]
 
     def forward(self, inputs: Tensor, state: Memory | None = None) -> tuple[Tensor, Memory]:
         """Run over T steps; returns the top layer's outputs, and the state of all layers after the last step."""

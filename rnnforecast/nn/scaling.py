@@ -130,11 +130,21 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
 def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
         values, read = (part[:, -blocks * length :].unflatten(1, (blocks, -1)) for part in (filled, observed))
-        mean, spread = middle(list(_mean_and_spread(values, read, length, steps=1).unbind(dim=2)))
-    else:
-        mean, spread = _middles(filled, observed, blocks, length, steps=steps)
+        return _of_blocks(list(_block(values, read).unbind(dim=1)), filled)
+    mean, spread = _middles(filled, observed, blocks, length, steps=steps)
+    return _usable(mean, spread, filled)
+
+
+def _of_blocks(ended: list[Tensor], filled: Tensor) -> tuple[Tensor, Tensor]:
+    """Level and spread [R, 1] at the last step of filled [R, X], from the mean and spread [R, 2] of each block."""
+    mean, spread = middle(ended).split(1, dim=1)
+    return _usable(mean, spread, filled)
+
+
+def _usable(mean: Tensor, spread: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+    """Level and spread to divide by, [R, T], where no block may have had a reading."""
     level = _or_known(mean, filled)
-    return level, _at_least(spread.nan_to_num_(0.0), level)
+    return level, _at_least(spread.nan_to_num(0.0), level)
 
 
 def _middles(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> Tensor:
@@ -178,24 +188,27 @@ class Blocks(NamedTuple):
     def newest(self, filled: Tensor, observed: Tensor) -> Tensor:
         """Mean and spread of the block that ends at the last step, [..., 2]; NaN where nothing was read."""
         start = filled.shape[-1] - self.length
-        values, read = filled[..., start:], observed[..., start:]
-        # From a value of the block: what float32 loses of such distances is far below their spread.
-        centre = values[..., -1:]
-        apart = values - centre
-        readings: int | Tensor = self.length
-        if not read.all():
-            apart = torch.where(read, apart, 0.0)
-            readings = read.sum(dim=-1)  # nothing over none is NaN
-        mean = apart.sum(dim=-1) / readings
-        squares = apart.square_().sum(dim=-1) / readings
-        spread = squares.addcmul_(mean, mean, value=-1).clamp_(min=0.0).sqrt_()
-        return torch.stack([mean + centre[..., 0], spread], dim=-1)
+        return _block(filled[..., start:], observed[..., start:])
 
     def units(self, blocks: Tensor, last: Tensor) -> Units:
         """The units [R, 1] of the newest step, from the blocks [R, 2, X] that ended at the last steps and the last
         known values [R, 1]."""
         last_block = blocks.shape[-1] - 1
         ended = [blocks[..., last_block - self.length * number] for number in reversed(range(self.number))]
-        level, spread = middle(ended).split(1, dim=1)
-        level = _or_known(level, last)
-        return Units(level, _at_least(spread.nan_to_num(0.0), level), level)
+        level, spread = _of_blocks(ended, last)
+        return Units(level, spread, level)
+
+
+def _block(values: Tensor, read: Tensor) -> Tensor:
+    """Mean and spread of blocks [..., X] of which some values were read, [..., 2]; NaN where none was."""
+    # From a value of the block: what float32 loses of such distances is far below their spread.
+    centre = values[..., -1:]
+    apart = values - centre
+    readings: int | Tensor = values.shape[-1]
+    if read.is_cuda or not read.all():  # (to ask a GPU would hold it up)
+        apart = torch.where(read, apart, 0.0)
+        readings = read.sum(dim=-1)  # nothing over none is NaN
+    mean = apart.sum(dim=-1) / readings
+    squares = apart.square_().sum(dim=-1) / readings
+    spread = squares.addcmul_(mean, mean, value=-1).clamp_(min=0.0).sqrt_()
+    return torch.stack([mean + centre[..., 0], spread], dim=-1)
