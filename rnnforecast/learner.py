@@ -39,6 +39,11 @@ class Learner(pl.LightningModule):
             self.log("train_loss", loss, prog_bar=True, batch_size=len(batch.fresh))
         return loss
 
+    def transfer_batch_to_device(self, batch: Segment, device: torch.device, dataloader_idx: int) -> Any:
+        if batch.fresh.device == device:  # resident: its many parts need not be looked at one by one
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def segment_loss(self, batch: Segment, number: int) -> Tensor:
         """The loss of training step `number`; the state that its lanes end in is where the next one begins."""
         # What is drawn in a step (dropout, cutoffs, teacher forcing) follows from its number: a training that goes

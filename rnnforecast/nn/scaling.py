@@ -119,19 +119,12 @@ def trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, step
     readings does not count; where no block has any, the level is the last known value. The result at a step does not
     depend on how the series was cut into pieces, nor on anything later.
     """
-    parts = tiles(filled) or [slice(0)]
-    found = [_trailing(filled[rows], observed[rows], blocks, length, steps=steps) for rows in parts]
-    if len(found) == 1:
-        return found[0]
-    level, spread = (torch.cat(each) for each in zip(*found, strict=True))
-    return level, spread
-
-
-def _trailing(filled: Tensor, observed: Tensor, blocks: int, length: int, *, steps: int) -> tuple[Tensor, Tensor]:
     if steps == 1:  # the blocks themselves, side by side
         values, read = (part[:, -blocks * length :].unflatten(1, (blocks, -1)) for part in (filled, observed))
         return _of_blocks(list(_block(values, read).unbind(dim=1)), filled)
-    mean, spread = _middles(filled, observed, blocks, length, steps=steps)
+    parts = tiles(filled) or [slice(0)]
+    found = [_middles(filled[rows], observed[rows], blocks, length, steps=steps) for rows in parts]
+    mean, spread = found[0] if len(found) == 1 else torch.cat(found, dim=1)
     return _usable(mean, spread, filled)
 
 
