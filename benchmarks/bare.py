@@ -1,4 +1,4 @@
-"""The bare loop that every windowed trainer is measured by: `nn.LSTM` and a linear layer over batches of windows."""
+"""The bare loop that windowed trainers are measured by: `nn.LSTM` or `nn.GRU`, and a linear layer over windows."""
 
 import time
 
@@ -11,14 +11,14 @@ from benchmarks.rounds import Side
 UNCOUNTED = 3  # the first steps
 
 
-def bare(steps: int, threads: int, *, flush: bool) -> Side:
+def bare(steps: int, threads: int, *, flush: bool, cell: str = "lstm") -> Side:
     """Windows learned from per second; `flush`: numbers too small to be normal are zero, as our training has it."""
     torch.set_flush_denormal(flush)
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     told = torch.from_numpy(series.values())
     told = (told - told.mean(dim=1, keepdim=True)) / told.std(dim=1, keepdim=True)
-    network = Bare()
+    network = Bare(cell)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
     offset = torch.arange(series.CONTEXT + series.HORIZON)
 
@@ -47,12 +47,13 @@ def bare(steps: int, threads: int, *, flush: bool) -> Side:
 class Bare(nn.Module):
     """Windows [B, T, 1] to forecasts [B, H]."""
 
-    def __init__(self) -> None:
+    def __init__(self, cell: str = "lstm") -> None:
         super().__init__()
-        self.lstm = nn.LSTM(1, series.HIDDEN, batch_first=True)
+        kind = nn.LSTM if cell == "lstm" else nn.GRU
+        self.recurrence = kind(1, series.HIDDEN, batch_first=True)
         self.linear = nn.Linear(series.HIDDEN, series.HORIZON)
 
     def forward(self, windows: Tensor) -> Tensor:
-        outputs, _ = self.lstm(windows)
+        outputs, _ = self.recurrence(windows)
         forecast: Tensor = self.linear(outputs[:, -1])
         return forecast

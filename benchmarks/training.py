@@ -1,8 +1,9 @@
 """Cutoffs forecast and learned from per second: one pass, windows, a bare loop and the peers, side by side.
 
-One LSTM layer of 64, context 168, horizon 48, 400 series of 1,000 hours. Of ours: `plain` sees the value alone and
-learns by L1, like the bare loop and the peers; `defaults` is what a user gets, with lags, calendar, the naive base and
-three quantiles. A windowed step is 256 windows everywhere. Setting up a training is not counted, of nobody.
+One layer of 64, context 168, horizon 48, 400 series of 1,000 hours; an LSTM, or a GRU (`--cell gru`). Of ours: `plain`
+sees the value alone and learns by L1, like the bare loop and the peers; `defaults` is what a user gets, with lags,
+calendar, the naive base and three quantiles. A windowed step is 256 windows everywhere. Setting up a training is not
+counted, of nobody.
 """
 
 from contextlib import ExitStack
@@ -28,9 +29,13 @@ def training(given: list[str]) -> dict[str, Any]:
     parser = rounds.options("training", __doc__)
     parser.add_argument("--steps", type=int, default=12, help="windowed steps of a round, 12; thrice as many one-pass")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=None, help="those whose environments are there")
+    parser.add_argument(
+        "--cell", choices=("lstm", "gru"), default="lstm", help="gru: of ours and of the bare loop alone"
+    )
     options = parser.parse_args(given)
     facts = rounds.machine(options.threads)
-    common = {"threads": options.threads, "steps": options.steps}
+    common = {"threads": options.threads, "steps": options.steps, "cell": options.cell}
+    peers = installed() if options.peers is None else options.peers
     with ExitStack() as open_:
         sides: dict[str, Side] = {}
         for name, (environment, flush) in SETTINGS.items():
@@ -45,17 +50,19 @@ def training(given: list[str]) -> dict[str, Any]:
     bare = {name: median(rounds.pick(each, "per second")) for name, each in found.items() if name.startswith("bare")}
     best = max(bare, key=lambda name: bare[name])
     done[f"ratio to the fastest bare loop ({best})"] = _ratios(found, best)
-    for peer in installed() if options.peers is None else options.peers:
+    for peer in peers if options.cell == "lstm" else ():
         done[peer] = _against(peer, rounds_=options.rounds, **common)
     if not installed():
         done["peers"] = "no environments: make bench-peers"
     return done
 
 
-def _against(peer: str, *, rounds_: int, threads: int, steps: int) -> dict[str, Any]:
+def _against(peer: str, *, rounds_: int, threads: int, steps: int, cell: str) -> dict[str, Any]:
     """A peer as it comes and with both settings, in turn with ours over windows."""
     with ExitStack() as open_:
-        sides: dict[str, Side] = {"ours": open_.enter_context(_ours("windowed", "plain", threads=threads, steps=steps))}
+        sides: dict[str, Side] = {
+            "ours": open_.enter_context(_ours("windowed", "plain", threads=threads, steps=steps, cell=cell))
+        }
         for name, (environment, flush) in SETTINGS.items():
             side = peer_side(peer, "training", {"steps": steps, "flush": flush}, environment, threads)
             sides[name] = open_.enter_context(side)
@@ -77,14 +84,14 @@ def installed() -> list[str]:
     return [name for name in PEERS if (ENVIRONMENTS / name / "ready").exists()]
 
 
-def ours(mode: str, network: str, *, threads: int, steps: int) -> Side:
+def ours(mode: str, network: str, *, threads: int, steps: int, cell: str) -> Side:
     """Our training, as a side: settings of allocator and processor are its own."""
     import torch
 
     from benchmarks.ours import Fits
 
     torch.set_num_threads(threads)
-    fits = Fits(mode, network)
+    fits = Fits(mode, network, cell=cell)
     cutoffs = fits.cutoffs_per_step()
     steps = steps if mode == "windowed" else 3 * steps
 
@@ -95,8 +102,8 @@ def ours(mode: str, network: str, *, threads: int, steps: int) -> Side:
     return side
 
 
-def _ours(mode: str, network: str, *, threads: int, steps: int) -> Apart:
-    settings = {"mode": mode, "network": network, "threads": threads, "steps": steps}
+def _ours(mode: str, network: str, *, threads: int, **settings: Any) -> Apart:
+    settings |= {"mode": mode, "network": network, "threads": threads}
     return Apart("benchmarks.training:ours", settings, threads=threads)
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rnnforecast.nn import gru
+
 # Hidden [S, B, D] and cell [S, B, D] (of an LSTM; [S, B, 0] of others), S = L x directions.
 Memory = tuple[Tensor, Tensor]
 LSTM_MODE = 2  # what torch's kernels of several cells call an LSTM
@@ -56,6 +58,8 @@ class Recurrence(nn.Module):
             seen = F.dropout(outputs, self.dropout, self.training) if index else outputs
             if self.cell == "lstm":
                 found, (hidden, cell) = _lstm(cast(nn.LSTM, layer), seen, (hidden.contiguous(), cell.contiguous()))
+            elif isinstance(layer, nn.GRU) and gru.better(layer, seen):
+                found, hidden = gru.run(layer, seen, hidden)
             else:
                 found, hidden = layer(seen, hidden.contiguous())
             outputs = found + outputs if self.residual and index else found
