@@ -11,7 +11,7 @@ from benchmarks.rounds import Side
 UNCOUNTED = 3  # the first steps
 
 
-def bare(steps: int, threads: int, *, flush: bool, cell: str = "lstm") -> Side:
+def bare(steps: int, threads: int, *, flush: bool, cell: str) -> Side:
     """Windows learned from per second; `flush`: numbers too small to be normal are zero, as our training has it."""
     torch.set_flush_denormal(flush)
     torch.set_num_threads(threads)
@@ -47,7 +47,7 @@ def bare(steps: int, threads: int, *, flush: bool, cell: str = "lstm") -> Side:
 class Bare(nn.Module):
     """Windows [B, T, 1] to forecasts [B, H]."""
 
-    def __init__(self, cell: str = "lstm") -> None:
+    def __init__(self, cell: str) -> None:
         super().__init__()
         kind = nn.LSTM if cell == "lstm" else nn.GRU
         self.recurrence = kind(1, series.HIDDEN, batch_first=True)

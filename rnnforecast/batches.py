@@ -140,8 +140,8 @@ class TrainingSegments(IterableDataset[Segment]):
     goes on with it, so that states far from their start are part of the training; else it starts afresh at random,
     and its first `warm_up` steps bear no loss. With `carry` 1 every lane goes through its series chunk by chunk, until
     less than half a chunk is left. The batches are a function of the seed and of the process, where several train side
-    by side: `skip` leaves out the first ones, which a training that goes on has seen. What a
-    window model `network` makes of its windows without its weights, it makes of several batches at once.
+    by side: `skip` leaves out the first ones, which a training that goes on has seen. What a window model `network`
+    makes of its windows without its weights, it makes of several batches at once.
     """
 
     def __init__(

@@ -100,7 +100,8 @@ def fit(
             solve(network.to(device), known, checked, weighting=training.weighting)
         lanes = batch_size(config, parts, training, steps)
         carry = 0.0 if config.window else training.carry  # a window carries nothing: drawn anew each time
-        windows_of = network if config.window and training.devices == 1 else None  # of several, each has its own
+        # Several devices have each a network of its own, and these batches lie in the main memory.
+        windows_of = network if config.window and training.devices == 1 else None
         stream = TrainingSegments(spans, steps=steps, lanes=lanes, carry=carry, seed=training.seed, network=windows_of)
         if kept:
             keeper.rate, stream.skip = kept.rate, kept.steps
