@@ -84,7 +84,7 @@ def _apart(name: str, options: argparse.Namespace) -> dict[str, Any]:
     file: Path | None = options.keep / f"{name}.json" if options.keep else None
     if file and file.exists() and file.stat().st_size:
         return dict(json.loads(file.read_text(encoding="utf-8")))
-    command = [sys.executable, "-m", "benchmarks.defaults_run", name, str(options.data)]
+    command = [sys.executable, "-m", "benchmarks.defaults_run", name, str(options.data), str(options.seed)]
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     ran = subprocess.run(command, cwd=HERE, env={**os.environ, **threads}, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -102,6 +102,7 @@ def _options(given: list[str]) -> argparse.Namespace:
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"{', '.join(SETS)}; all of them if nothing is said")
     parser.add_argument("--data", type=Path, default=HERE.parent / "shared" / "data", help="the shared data")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="sets at once, each on one thread")
+    parser.add_argument("--seed", type=int, default=1, help="of all networks; 1 is the default of a pipeline")
     parser.add_argument("--keep", type=Path, help="a folder for each set's figures; what is there is not made again")
     options = parser.parse_args(given)
     unknown = [name for name in options.sets if name not in SETS]

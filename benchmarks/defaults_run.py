@@ -27,18 +27,20 @@ from rnnforecast.panel import Cutoffs, Panel
 from rnnforecast.task import Task
 
 REFERENCES: Final = ("seasonal_naive", "auto_ets")
-HORIZONS_HELD: Final = 10  # the last span: so many horizons ...
+FORECASTS: Final = 100  # about so many are judged, over all series of a set, half a horizon apart or more
+HORIZONS_HELD: Final = 10  # the last span: so many horizons, more where series are few ...
 SHARE_HELD: Final = 6  # ... but no more than this part of a series, and no less than one horizon
-FORECASTS: Final = 100  # about so many are judged, over all series of a set
 CACHE: Final = Path(tempfile.gettempdir()) / "bench-defaults"  # forecasts of AutoETS: slow, and always the same
 
 
-def judge(name: str, data: Path) -> dict[str, Any]:
+def judge(name: str, data: Path, seed: int) -> dict[str, Any]:
     """What a user gets who changes nothing, and how good it is after the last reading that any choice has seen."""
     started = time.perf_counter()
     full = rows(name, data)
     with tempfile.TemporaryDirectory(prefix="bench-defaults-") as folder:
         pipeline, before, after = tables(name, full, Path(folder))
+        seeded = pipeline.training.model_copy(update={"seed": seed})
+        pipeline = pipeline.model_copy(update={"training": seeded})
         task, panel = Task.of(pipeline, before)
         plan = pipeline.backtest
         test, validation = windows.spans(
@@ -75,7 +77,8 @@ def tables(name: str, full: pl.DataFrame, folder: Path) -> tuple[Pipeline, pl.Da
     """The pipeline that `init` proposes for the rows without the last span; what it ingests of those, and of all."""
     horizon = proposed(name, full, folder / "full")[0].horizon
     place, length = pl.int_range(pl.len()).over("unique_id"), pl.len().over("unique_id")
-    held = pl.max_horizontal(pl.min_horizontal(HORIZONS_HELD * horizon, length // SHARE_HELD), horizon)
+    horizons = max(HORIZONS_HELD, FORECASTS // (2 * full["unique_id"].n_unique()))
+    held = pl.max_horizontal(pl.min_horizontal(horizons * horizon, length // SHARE_HELD), horizon)
     pipeline, text = proposed(name, full.filter(place < length - held), folder / "history")
     frames = []
     for part in ("history", "full"):
@@ -171,4 +174,4 @@ def forecasts(model: FittedModel, panel: Panel, cutoffs: Cutoffs) -> pl.DataFram
 
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    print(json.dumps(judge(sys.argv[1], Path(sys.argv[2]))))
+    print(json.dumps(judge(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))

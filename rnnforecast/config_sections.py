@@ -63,7 +63,9 @@ class Training(Section):
 class Backtest(Section):
     """How candidates are compared: rolling origin over the last part of every series."""
 
-    test_steps: int | Literal["auto"] = Field("auto", description="Last steps, seen by no training; auto: 3 horizons.")
+    test_steps: int | Literal["auto"] = Field(
+        "auto", description="Last steps, seen by no training; auto: 3 horizons, up to 24 where series are few and long."
+    )
     validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
     stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")
     metric: Literal["mase", "wql", "both", "mae", "rmse", "smape"] = Field(

@@ -59,9 +59,26 @@ def test_train_validation_and_test_never_overlap():
 
 
 def test_auto_spans_hold_three_horizons_but_at_most_a_sixth():
-    assert spans(panel_of([600]), 24, test_steps="auto", validation_steps="auto") == (72, 72)
+    assert spans(panel_of([600] * 8), 24, test_steps="auto", validation_steps="auto") == (72, 72)
     assert spans(panel_of([120]), 12, test_steps="auto", validation_steps="auto") == (20, 20)
     assert spans(panel_of([40]), 12, test_steps="auto", validation_steps=12) == (12, 12)
+
+
+@pytest.mark.parametrize(
+    ("series", "length", "horizons"),
+    [
+        (1, 20_000, 24),
+        (5, 20_000, 5),  # 25 over all
+        (7, 20_000, 4),
+        (8, 20_000, 3),
+        (100, 20_000, 3),
+        (1, 12 * 12 * 7, 7),  # a twelfth of the series
+        (1, 12 * 12 * 2, 3),  # more than a twelfth, as the usual three horizons are no more than a sixth
+    ],
+)
+def test_auto_spans_of_few_series_hold_enough_horizons_to_choose_by(series, length, horizons):
+    panel = panel_of([length] * series)
+    assert spans(panel, 12, test_steps="auto", validation_steps="auto") == (12 * horizons, 12 * horizons)
 
 
 def test_too_short_series_are_refused_with_what_to_do():
