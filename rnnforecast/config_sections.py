@@ -35,7 +35,9 @@ class Training(Section):
         "to the end, `segment_length` steps at a time (truncated back-propagation through time).",
     )
     validate_every: int = Field(25, ge=1, description="Optimiser steps between validations.")
-    patience: int = Field(8, ge=1, description="Validations without a gain before training stops.")
+    patience: int = Field(
+        8, ge=1, description="Validations without a gain before training stops, counted from half of `max_steps` on."
+    )
     holdout: bool = Field(
         True,
         description="Keep the validation span from learning, and stop early by it; false: learn from it too, all "

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, RichProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import Callback, RichProgressBar, WeightAveraging
 from torch.utils.data import DataLoader
 
 from rnnforecast.allocator import keep_memory
@@ -28,7 +28,7 @@ from rnnforecast.nn.shape import NetworkConfig
 from rnnforecast.panel import Panel
 from rnnforecast.recurrent import RecurrentModel, network_config, require_positive
 from rnnforecast.task import Task
-from rnnforecast.training_callbacks import Quiet, Recorder, average, interruptible
+from rnnforecast.training_callbacks import Patience, Quiet, Recorder, average, interruptible
 from rnnforecast.training_checkpoints import LAST, Keeper, identity
 from rnnforecast.training_linear import solve
 from rnnforecast.training_rate import find_rate
@@ -195,7 +195,7 @@ def validation(spans: Spans, parts: Split, run_up: int) -> list[Segment]:
 def _trainer(training: Training, watching: list[Callback], *, progress: bool) -> pl.Trainer:
     callbacks = [*watching]
     if training.holdout:
-        callbacks.append(EarlyStopping("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience))
+        callbacks.append(Patience("val_loss", min_delta=SMALLEST_GAIN, patience=training.patience))
     if training.ema_decay:
         callbacks.append(WeightAveraging(multi_avg_fn=average(training.ema_decay)))
     if progress:

@@ -1,6 +1,7 @@
-"""What watches a training: the record of its metrics, the average of its weights, quiet libraries."""
+"""What watches a training: the record of its metrics, its end, the average of its weights, quiet libraries."""
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from rnnforecast.learner import recorded
@@ -43,6 +44,17 @@ class Recorder(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+
+
+class Patience(EarlyStopping):
+    """Ends a training that gains no more, from the middle of its cycle on: while the learning rate is high, a loss
+    may rise above that of the first steps, to fall far below it when the rate does. One that is no number ends it at
+    any time."""
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        halfway = 2 * trainer.global_step >= trainer.max_steps
+        if halfway or not math.isfinite(trainer.callback_metrics[self.monitor]):
+            super().on_validation_end(trainer, pl_module)
 
 
 def average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:

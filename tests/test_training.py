@@ -1,6 +1,6 @@
 """Training learns, is reproducible, clips, and its weights survive the disk."""
 
-from itertools import islice
+from itertools import islice, pairwise
 
 import polars as pl
 import pytest
@@ -154,9 +154,19 @@ def test_gradients_are_clipped_before_the_step(panel, algorithm, limit, monkeypa
     assert history[0]["grad_norm"] > limit  # logged before clipping
 
 
-def test_early_stopping_ends_a_training_that_gains_nothing(panel):
-    history = fit(panel, "gru", max_steps=200, validate_every=5, patience=2, learning_rate=1e-7).history
-    assert history[-1]["step"] == 15
+def test_early_stopping_ends_a_training_that_gains_nothing_in_its_second_half(panel):
+    history = fit(panel, "gru", max_steps=40, validate_every=5, patience=2, learning_rate=1e-7).history
+    assert history[-1]["step"] == 30
+
+
+def test_a_loss_that_rises_while_the_learning_rate_is_high_ends_no_training(panel):
+    """The best weights may be among those that come after."""
+    how = {"max_steps": 120, "validate_every": 5, "patience": 1, "ema_decay": 0.0, "learning_rate": 0.05}
+    trained = fit(panel, "gru", **how)
+    losses = {row["step"]: row["val_loss"] for row in trained.history if "val_loss" in row}
+    before = [loss for step, loss in losses.items() if step < 60]
+    assert max(late - early for early, late in pairwise(before)) > 0  # patience 1 would have ended it
+    assert trained.best_validation == min(losses.values()) < min(before)
 
 
 def segment_stream(panel, **changes):
