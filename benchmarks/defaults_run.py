@@ -20,11 +20,11 @@ from rnnforecast.baselines import BaselineModel
 from rnnforecast.combination import chosen_by
 from rnnforecast.config import Candidate, Pipeline
 from rnnforecast.fitted import FittedError, FittedModel
+from rnnforecast.flows import retrain, study
 from rnnforecast.guess import guess
 from rnnforecast.ingest import ingest
 from rnnforecast.metrics import overall, per_series
 from rnnforecast.panel import Cutoffs, Panel
-from rnnforecast.task import Task
 
 REFERENCES: Final = ("seasonal_naive", "auto_ets")
 FORECASTS: Final = 100  # about so many are judged, over all series of a set, half a horizon apart or more
@@ -41,23 +41,18 @@ def judge(name: str, data: Path, seed: int) -> dict[str, Any]:
         pipeline, before, after = tables(name, full, Path(folder))
         seeded = pipeline.training.model_copy(update={"seed": seed})
         pipeline = pipeline.model_copy(update={"training": seeded})
-        task, panel = Task.of(pipeline, before)
-        plan = pipeline.backtest
-        test, validation = windows.spans(
-            panel, task.horizon, test_steps=plan.test_steps, validation_steps=plan.validation_steps
-        )
-        parts = windows.split(panel, test, validation)
-        cutoffs = windows.backtest_cutoffs(panel, parts, task.horizon, plan.stride)
-        models, board = fitted(pipeline, before, task, panel, parts, cutoffs, Path(folder))
+        setting = study.divided(pipeline, before)
+        models, board = fitted(pipeline, setting, Path(folder))
+    task, panel = setting.task, setting.panel
     late, later = held_out(panel, task.panel(after), task.horizon)
-    season = SETS[name].season
+    season, metric = SETS[name].season, pipeline.backtest.metric
     known = replace(task, seasons=(season,))
     references = {label: BaselineModel(known, Candidate(model=label)) for label in REFERENCES}
     candidates, judged = (
         {label: score(model, late, later, history=panel, season=season) for label, model in part.items()}
         for part in (models, references)
     )
-    champion = min(board, key=lambda row: chosen_by(models[row["model"]].candidate.kind, row[plan.metric]))["model"]
+    champion = min(board, key=lambda row: chosen_by(models[row["model"]].candidate.kind, row[metric]))["model"]
     return {
         "series": len(panel),
         "steps": int(panel.lengths.median()),
@@ -97,25 +92,16 @@ def proposed(name: str, frame: pl.DataFrame, folder: Path) -> tuple[Pipeline, st
 
 
 def fitted(
-    pipeline: Pipeline,
-    frame: pl.DataFrame,
-    task: Task,
-    panel: Panel,
-    parts: windows.Split,
-    cutoffs: Cutoffs,
-    folder: Path,
+    pipeline: Pipeline, setting: study.Setting, folder: Path
 ) -> tuple[dict[str, FittedModel], list[dict[str, Any]]]:
     """All candidates of the pipeline, as its retrain fits them, without those that this data is not for; and the
     leaderboard that it chooses by, best first."""
-    from rnnforecast.flows import retrain, study
-
-    setting = study.Setting(frame, task, panel, parts, cutoffs)
-    metric = pipeline.backtest.metric
+    panel, metric = setting.panel, pipeline.backtest.metric
     models: dict[str, FittedModel] = {}
     results: list[backtest.Result] = []
 
     def leaderboard() -> list[dict[str, Any]]:
-        series = backtest.by_series(results, panel, parts.valid_end, season_length=task.season_length)
+        series = backtest.by_series(results, panel, setting.parts.valid_end, season_length=setting.task.season_length)
         return backtest.leaderboard(results, series, metric=metric).to_dicts()
 
     for candidate in pipeline.models:
@@ -125,7 +111,7 @@ def fitted(
                 model: FittedModel = combination.combine(candidate, models, scores)
             else:
                 model = retrain.fit(pipeline, candidate, setting, folder / candidate.label)[0]
-            results.append(backtest.run(model, panel, cutoffs, label=candidate.label))
+            results.append(backtest.run(model, panel, setting.cutoffs, label=candidate.label))
             models[candidate.label] = model
         except FittedError as error:
             print(f"{candidate.label}: {error}", file=sys.stderr)

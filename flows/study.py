@@ -87,11 +87,21 @@ class Setting:
 @lru_cache(maxsize=1)
 def setting(study: Study) -> Setting:
     """Read the observations of a study and divide them by time. Raises FrameError, WindowError."""
-    pipeline = study.loaded
-    frame = observations(pipeline, version=study.table_version, until=study.until)
+    frame = observations(study.loaded, version=study.table_version, until=study.until)
+    return divided(study.loaded, frame)
+
+
+def divided(pipeline: Pipeline, frame: pl.LazyFrame) -> Setting:
+    """Observations divided by time, as the pipeline says. Raises FrameError, WindowError."""
     task, panel = Task.of(pipeline, frame)
     plan = pipeline.backtest
-    spans = windows.spans(panel, task.horizon, test_steps=plan.test_steps, validation_steps=plan.validation_steps)
+    spans = windows.spans(
+        panel,
+        task.horizon,
+        season=task.seasons[-1],
+        test_steps=plan.test_steps,
+        validation_steps=plan.validation_steps,
+    )
     parts = windows.split(panel, *spans)
     return Setting(frame, task, panel, parts, windows.backtest_cutoffs(panel, parts, task.horizon, plan.stride))
 

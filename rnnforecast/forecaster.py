@@ -78,7 +78,13 @@ class Forecaster:
         from rnnforecast import training  # Lightning takes seconds to import, and forecasting needs none of it
 
         task, panel = Task.of(self.settings, frame)
-        _, steps = windows.spans(panel, task.horizon, test_steps=task.horizon, validation_steps=validation_steps)
+        _, steps = windows.spans(
+            panel,
+            task.horizon,
+            season=task.seasons[-1],
+            test_steps=task.horizon,
+            validation_steps=validation_steps,
+        )
         trained = training.fit(
             task,
             self.candidate,

@@ -13,8 +13,8 @@ from rnnforecast.panel import Cutoffs, Panel
 
 SPAN_IN_HORIZONS = 3  # auto: test and validation each cover this many horizons ...
 SPAN_SHARE = 6  # ... but no more than this part of a series of median length
-ENOUGH = 24  # where series are few, so many horizons over all of them: a choice by less is left to chance ...
-ENOUGH_SHARE = 12  # ... but no more than this part of a series: what was learned must not be old
+ENOUGH = 24  # ... and where series are few, so many horizons over all of them: a choice by less is left to chance ...
+ENOUGH_SHARE = 12  # ... but no more than this part of a series: what was learned grows old
 
 
 class WindowError(ValueError):
@@ -30,12 +30,15 @@ class Split:
     test_end: Tensor
 
 
-def spans(panel: Panel, horizon: int, *, test_steps: int | str, validation_steps: int | str) -> tuple[int, int]:
+def spans(
+    panel: Panel, horizon: int, *, season: int, test_steps: int | str, validation_steps: int | str
+) -> tuple[int, int]:
     """The numbers of test and validation steps, with `auto` filled in: 3 horizons, at most a sixth of a series; where
-    series are few, as many as make 24 horizons over all of them, at most a twelfth of a series."""
+    series are few, as many as make 24 horizons over all of them, and one cycle of the longest season, at most a
+    twelfth of a series."""
     length = int(median(panel.lengths.tolist()))
     usual = min(SPAN_IN_HORIZONS * horizon, length // SPAN_SHARE)
-    enough = min(-(-ENOUGH // len(panel)) * horizon, length // ENOUGH_SHARE)
+    enough = min(max(-(-ENOUGH // len(panel)) * horizon, season), length // ENOUGH_SHARE)
     auto = max(horizon, usual, enough)
     test = auto if test_steps == "auto" else int(test_steps)
     validation = auto if validation_steps == "auto" else int(validation_steps)

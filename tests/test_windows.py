@@ -59,30 +59,35 @@ def test_train_validation_and_test_never_overlap():
 
 
 def test_auto_spans_hold_three_horizons_but_at_most_a_sixth():
-    assert spans(panel_of([600] * 8), 24, test_steps="auto", validation_steps="auto") == (72, 72)
-    assert spans(panel_of([120]), 12, test_steps="auto", validation_steps="auto") == (20, 20)
-    assert spans(panel_of([40]), 12, test_steps="auto", validation_steps=12) == (12, 12)
+    assert spans(panel_of([600] * 8), 24, season=1, test_steps="auto", validation_steps="auto") == (72, 72)
+    assert spans(panel_of([120]), 12, season=12, test_steps="auto", validation_steps="auto") == (20, 20)
+    assert spans(panel_of([40]), 12, season=1, test_steps="auto", validation_steps=12) == (12, 12)
 
 
 @pytest.mark.parametrize(
-    ("series", "length", "horizons"),
+    ("series", "length", "season", "horizons"),
     [
-        (1, 20_000, 24),
-        (5, 20_000, 5),  # 25 over all
-        (7, 20_000, 4),
-        (8, 20_000, 3),
-        (100, 20_000, 3),
-        (1, 12 * 12 * 7, 7),  # a twelfth of the series
-        (1, 12 * 12 * 2, 3),  # more than a twelfth, as the usual three horizons are no more than a sixth
+        (1, 20_000, 1, 24),
+        (5, 20_000, 1, 5),  # 25 over all
+        (7, 20_000, 1, 4),
+        (8, 20_000, 1, 3),
+        (100, 20_000, 1, 3),
+        (1, 12 * 12 * 7, 1, 7),  # a twelfth of the series
+        (1, 12 * 12 * 2, 1, 3),  # more than a twelfth, as the usual three horizons are no more than a sixth
+        (8, 20_000, 12 * 9, 9),  # a cycle of the season
+        (1, 20_000, 12 * 9, 24),
+        (8, 12 * 12 * 7, 12 * 9, 7),  # ... a twelfth of the series
     ],
 )
-def test_auto_spans_of_few_series_hold_enough_horizons_to_choose_by(series, length, horizons):
+def test_auto_spans_hold_enough_to_choose_by(series, length, season, horizons):
+    """24 horizons where series are few, and a cycle of the longest season, as far as the length allows it."""
     panel = panel_of([length] * series)
-    assert spans(panel, 12, test_steps="auto", validation_steps="auto") == (12 * horizons, 12 * horizons)
+    found = spans(panel, 12, season=season, test_steps="auto", validation_steps="auto")
+    assert found == (12 * horizons, 12 * horizons)
 
 
 def test_too_short_series_are_refused_with_what_to_do():
     with pytest.raises(WindowError, match=r"the longest series has 20 steps.*leave nothing to train on; collect more"):
         split(panel_of([20]), 12, 12)
     with pytest.raises(WindowError, match="must each hold a horizon of 12"):
-        spans(panel_of([100]), 12, test_steps=5, validation_steps="auto")
+        spans(panel_of([100]), 12, season=1, test_steps=5, validation_steps="auto")
