@@ -21,7 +21,7 @@ class Training(Section):
         "auto", description="Steps of a segment that are forecast from and bear a loss; auto: by the network."
     )
     learning_rate: float | Literal["auto"] = Field(
-        2e-3, description="Peak of the one-cycle schedule; auto: found by a range test (Smith 2017)."
+        4e-3, description="Peak of the one-cycle schedule; auto: found by a range test (Smith 2017)."
     )
     weight_decay: float = Field(1e-4, ge=0, description="AdamW's.")
     gradient_clip_val: float = Field(1.0, gt=0, description="Largest gradient norm (or entry, by value).")
