@@ -44,7 +44,7 @@ def test_the_first_trial_is_the_candidate_as_it_stands_judged_on_the_validation_
     on = ground()
     found = search(plan(2, hidden_size=[4, 8], learning_rate=RATES), SMALL, ground=on)
     first = next(trial for trial in found.trials if trial.number == 0)
-    assert dict(first.choices) == {"hidden_size": 8, "learning_rate": 2e-3}
+    assert dict(first.choices) == {"hidden_size": 8, "learning_rate": 4e-3}
     # The same by hand: every origin, three steps apart, whose horizon lies in the last 18 steps before the test span,
     # which begins at step 132 of the longer series; the shorter one has ended by then.
     model = training.fit(on.task, SMALL, on.panel, on.parts, training=on.training, progress=False).model
