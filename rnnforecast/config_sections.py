@@ -66,7 +66,9 @@ class Backtest(Section):
     """How candidates are compared: rolling origin over the last part of every series."""
 
     test_steps: int | Literal["auto"] = Field(
-        "auto", description="Last steps, seen by no training; auto: 3 horizons, up to 24 where series are few and long."
+        "auto",
+        description="Last steps, seen by no training; auto: 3 horizons, more where series are few or a season is "
+        "longer, as far as the length of the series allows.",
     )
     validation_steps: int | Literal["auto"] = Field("auto", description="Steps before them, for early stopping.")
     stride: int | Literal["auto"] = Field("auto", description="Steps between cutoffs; auto: half a horizon.")

@@ -67,7 +67,7 @@ class Forecaster:
         checkpoints: str | Path | None = None,
         progress: bool = False,
     ) -> "Forecaster":
-        """Train on a long frame; its last `validation_steps` (auto: 3 to 24 horizons) decide when to stop.
+        """Train on a long frame; its last `validation_steps` (auto: those of a pipeline) decide when to stop.
 
         `checkpoints`: a folder; a fit that was interrupted goes on from what it left there. Raises FrameError,
         WindowError, FittedError; ConfigError where the parts do not go with how they are trained.

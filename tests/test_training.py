@@ -79,6 +79,15 @@ def test_a_training_that_diverges_says_so_and_what_to_choose(panel):
         fit(panel, "gru", max_steps=5, learning_rate=1e30)
 
 
+def test_a_training_that_diverges_ends_at_its_next_validation(panel, monkeypatch):
+    """And not in the middle of its cycle, from where on its patience is counted."""
+    seen = []
+    before_each_step(monkeypatch, lambda gradient: seen.append(float(gradient.norm())))
+    with pytest.raises(FittedError, match="the training diverged"):
+        fit(panel, "gru", max_steps=40, validate_every=5, learning_rate=1e30)
+    assert len(seen) == 5
+
+
 def test_a_rate_that_is_found_trains_about_as_well_as_the_best_of_a_grid(panel):
     found = fit(panel, "gru", learning_rate="auto")
     rate = found.history[0]["found_learning_rate"]
